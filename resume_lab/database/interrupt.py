@@ -1,0 +1,32 @@
+"""Long statements that Ctrl-C or a notebook's interrupt stops at once."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import TypeVar
+
+import psycopg2
+from psycopg2.extensions import connection as RawConnection  # noqa: N812
+
+T = TypeVar("T")
+
+_CANCEL_EVERY_S = 0.1
+
+
+def interruptible(connection: RawConnection, work: Callable[[], T]) -> T:
+    """Run `work`, which uses `connection`, on a thread; an interrupt cancels it on the server.
+
+    A statement under way in psycopg2 does not notice signals. The main thread waits here, where it
+    does, and cancels until the work has ended, in case a cancel falls between two statements.
+    """
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        future = pool.submit(work)
+        try:
+            return future.result()
+        finally:
+            while not future.done():
+                with contextlib.suppress(psycopg2.Error):
+                    connection.cancel()
+                wait([future], timeout=_CANCEL_EVERY_S)

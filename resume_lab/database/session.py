@@ -1,0 +1,95 @@
+"""Engines and sessions: the address from the settings, or the embedded server."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine, ExceptionContext
+from sqlalchemy.orm import Session, sessionmaker
+
+from resume_lab.config import Settings
+from resume_lab.database.embedded import EmbeddedServer
+from resume_lab.errors import ConnectionFailed, DatabaseError
+
+CONNECT_TIMEOUT_S = 15
+
+# libpq gives connection errors no SQLSTATE, so they are told apart by their text.
+_REASONS = (
+    (r"password authentication failed|no password supplied|SASL", "The password or user is wrong."),
+    (r'database ".*" does not exist', "Create it, or correct the name at the end of DATABASE_URL."),
+    (r'role ".*" does not exist', "Correct the user in DATABASE_URL, or create the role."),
+    (
+        r"could not translate host name|Name or service not known|nodename nor servname",
+        "Check the spelling of the host. Supabase's direct host has IPv6 only: "
+        "use the address of its session pooler.",
+    ),
+    (r"No such file or directory", "No server listens on that socket; check the folder in host=."),
+    (r"Connection refused", "No server listens there: is it running, and is the port right?"),
+    (r"timeout expired|timed out", "The host did not answer: check address, firewall and VPN."),
+    (r"SSL|TLS|certificate", "Check sslmode and sslrootcert at the end of DATABASE_URL."),
+    (r"starting up|shutting down|recovery mode", "Wait a moment and try again."),
+    (r"too many (connections|clients)|remaining connection slots", "Close other notebooks."),
+)
+
+
+def server(settings: Settings) -> EmbeddedServer:
+    """Return the embedded server that these settings name; nothing is started."""
+    return EmbeddedServer(settings.lab_dir, version=settings.lab_postgres)
+
+
+def open_engine(settings: Settings | None = None) -> Engine:
+    """Return an engine on DATABASE_URL or, without one, on the embedded server, started if needed.
+
+    Raises ConfigError, EmbeddedError; connecting raises ConnectionFailed.
+    """
+    settings = settings or Settings()
+    return engine_for(settings.url or server(settings).use())
+
+
+def engine_for(url: sa.URL, **options: Any) -> Engine:
+    """Return an engine whose errors show neither parameters nor passwords."""
+    connect_args = {"application_name": "resume_lab"}
+    if "connect_timeout" not in url.query:
+        connect_args["connect_timeout"] = str(CONNECT_TIMEOUT_S)
+    engine = sa.create_engine(
+        url, hide_parameters=True, pool_pre_ping=True, connect_args=connect_args, **options
+    )
+    sa.event.listen(engine, "handle_error", _translate)
+    return engine
+
+
+def session_factory(engine: Engine) -> sessionmaker[Session]:
+    """Return what makes sessions on this engine; `.begin()` gives one that commits at its end."""
+    return sessionmaker(engine)
+
+
+def _translate(context: ExceptionContext) -> None:
+    """Turn errors without a server behind them into one that says what to do."""
+    original = context.original_exception
+    if getattr(original, "pgcode", None) or not isinstance(
+        context.sqlalchemy_exception, sa.exc.OperationalError
+    ):
+        return
+    said = " ".join(str(original).split())
+    if context.connection is None:
+        raise ConnectionFailed(
+            f"No connection to {_place(context)}: {said}", hint=_hint(said)
+        ) from None
+    if context.is_disconnect:
+        raise DatabaseError(
+            f"The connection to the server was lost: {said}",
+            hint="What was not committed is undone. Run the same command again.",
+        ) from None
+
+
+def _place(context: ExceptionContext) -> str:
+    return str(context.engine.url) if context.engine is not None else "the database"
+
+
+def _hint(said: str) -> str:
+    for pattern, hint in _REASONS:
+        if re.search(pattern, said):
+            return hint
+    return "Check DATABASE_URL; without it the embedded PostgreSQL is used."

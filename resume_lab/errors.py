@@ -1,0 +1,57 @@
+"""Every error a person can cause or meet, one base and a few children.
+
+LabError
+  ConfigError        a setting is missing, blank or of the wrong form
+  DataError          vectors or files that cannot be used
+  DatabaseError      the server refused, failed or lacks something
+    ConnectionFailed   no connection could be made
+    SchemaError        the tables are not what the code expects
+    EmbeddedError      the embedded server could not start or stop
+  ExperimentError    an experiment cannot be run as asked
+"""
+
+from __future__ import annotations
+
+
+class LabError(Exception):
+    """What happened (`message`) and what to do next (`hint`)."""
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+    def _render_traceback_(self) -> list[str]:
+        """Show one readable error in a notebook: IPython calls this instead of its traceback."""
+        return [f"{type(self).__name__}: {self}"]
+
+
+class ConfigError(LabError):
+    """A setting is missing, blank or of the wrong form."""
+
+
+class DataError(LabError):
+    """Vectors or files that cannot be used."""
+
+
+class DatabaseError(LabError):
+    """The server refused, failed or lacks something."""
+
+
+class ConnectionFailed(DatabaseError):
+    """No connection could be made."""
+
+
+class SchemaError(DatabaseError):
+    """The tables are not what the code expects."""
+
+
+class EmbeddedError(DatabaseError):
+    """The embedded server could not start or stop."""
+
+
+class ExperimentError(LabError):
+    """An experiment cannot be run as asked."""

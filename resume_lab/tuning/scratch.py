@@ -1,0 +1,122 @@
+"""A copy of the vectors in a schema of its own, where indexes can be built and dropped.
+
+The schema is dropped at the end. If the process dies first, the next experiment drops it: whoever
+works on a scratch schema holds an advisory lock, which dies with the connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from uuid import uuid4
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+from psycopg2 import sql
+from sqlalchemy.engine import Connection, Engine
+
+from resume_lab.database import copy
+from resume_lab.database.indexes import execute, raw_connection
+from resume_lab.database.interrupt import interruptible
+from resume_lab.database.schema import LAB_PREFIX
+from resume_lab.errors import DatabaseError
+
+SCHEMA_PREFIX = f"{LAB_PREFIX}scratch_"
+TABLE = "items"
+COLUMN = "embedding"
+_BATCH_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class Scratch:
+    """The scratch table: `id` is the row's number in the array, `embedding` its vector."""
+
+    engine: Engine
+    schema: str
+    rows: int
+    dim: int
+
+    @property
+    def table(self) -> tuple[str, str]:
+        """Return schema and name."""
+        return self.schema, TABLE
+
+
+@contextlib.contextmanager
+def scratch_copy(engine: Engine, vectors: NDArray[np.float32]) -> Iterator[Scratch]:
+    """Copy `vectors`, shape (n_rows, dim), to a scratch table; drop it at the end."""
+    rows, dim = vectors.shape
+    autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
+    with autocommit.connect() as owner:
+        drop_abandoned(owner)
+        schema = f"{SCHEMA_PREFIX}{uuid4().hex[:12]}"
+        _try_lock(owner, schema)
+        try:
+            _fill(engine, schema, vectors)
+            raw = raw_connection(owner)
+            table = sql.Identifier(schema, TABLE)
+            interruptible(raw, lambda: execute(owner, sql.SQL("VACUUM ANALYZE {}").format(table)))
+            yield Scratch(engine, schema, rows, dim)
+        finally:
+            # A lost connection leaves the schema to the next experiment.
+            with contextlib.suppress(sa.exc.SQLAlchemyError, DatabaseError):
+                _drop(engine, schema)
+
+
+def drop_abandoned(connection: Connection) -> list[str]:
+    """Drop the scratch schemas whose owners are gone; return their names."""
+    names = connection.scalars(
+        sa.text("SELECT nspname FROM pg_namespace WHERE starts_with(nspname, :prefix)"),
+        {"prefix": SCHEMA_PREFIX},
+    ).all()
+    dropped = []
+    for name in names:
+        if _try_lock(connection, name):
+            execute(connection, _drop_statement(name))
+            _unlock(connection, name)
+            dropped.append(name)
+    return dropped
+
+
+def _fill(engine: Engine, schema: str, vectors: NDArray[np.float32]) -> None:
+    """Create and load in one transaction: with wal_level minimal the load then skips the log."""
+    rows, dim = vectors.shape
+    create = sql.SQL(
+        "CREATE SCHEMA {}; CREATE TABLE {} (id integer NOT NULL, {} vector({}))"
+    ).format(
+        sql.Identifier(schema),
+        sql.Identifier(schema, TABLE),
+        sql.Identifier(COLUMN),
+        sql.Literal(dim),
+    )
+
+    def batches() -> Iterator[bytes]:
+        for first in range(0, rows, _BATCH_ROWS):
+            block = vectors[first : first + _BATCH_ROWS]
+            ids = np.arange(first, first + len(block), dtype=np.int32)
+            yield copy.encode_batch(ids, block)
+
+    with engine.begin() as connection, copy.ahead(batches()) as encoded:
+        raw = raw_connection(connection)
+        execute(connection, create)
+        interruptible(raw, lambda: copy.copy_rows(raw, (schema, TABLE), ("id", COLUMN), encoded))
+
+
+def _drop(engine: Engine, schema: str) -> None:
+    with engine.begin() as connection:
+        execute(connection, _drop_statement(schema))
+
+
+def _drop_statement(schema: str) -> sql.Composed:
+    return sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(schema))
+
+
+def _try_lock(connection: Connection, schema: str) -> bool:
+    statement = sa.text("SELECT pg_try_advisory_lock(hashtext(:schema))")
+    return bool(connection.scalar(statement, {"schema": schema}))
+
+
+def _unlock(connection: Connection, schema: str) -> None:
+    connection.execute(sa.text("SELECT pg_advisory_unlock(hashtext(:schema))"), {"schema": schema})

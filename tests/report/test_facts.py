@@ -1,0 +1,66 @@
+"""The words and digits that tables, figures and pages share."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from resume_lab.report import facts
+
+from .factory import grid, point, result
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.1234, "0.123 ms"), (1.234, "1.23 ms"), (12.34, "12.3 ms"), (1234.5, "1,234 ms")],
+)
+def test_milliseconds_keep_three_digits(value: float, text: str) -> None:
+    assert facts.ms_text(value) == text
+
+
+def test_a_missing_percentile_is_a_dash() -> None:
+    assert facts.ms_text(None) == "\N{EN DASH}"
+
+
+def test_recommended_point_is_one_of_the_measured_points() -> None:
+    found = result()
+    chosen = facts.recommended_point(found)
+    assert found.recommendation is not None
+    assert chosen in found.points
+    assert chosen.probes == found.recommendation.probes
+
+
+def test_of_two_kinds_of_index_the_recommended_one_is_told_by_its_latency() -> None:
+    slow = point(recall=0.99, p50_ms=9.0, index="ivfflat")
+    fast = point(recall=0.99, p50_ms=3.0, index="ivfflat halfvec")
+    assert facts.recommended_point(result((slow, fast))) is fast
+
+
+def test_a_recommendation_without_its_point_marks_nothing() -> None:
+    assert facts.recommended_point(dataclasses.replace(result(), points=())) is None
+
+
+def test_an_index_is_named_only_where_lists_do_not_tell() -> None:
+    assert list(facts.by_index(result(grid((20, 50))))) == ["lists 20", "lists 50"]
+    both = (point(index="ivfflat"), point(index="halfvec"))
+    assert list(facts.by_index(result(both))) == ["lists 100, halfvec", "lists 100, ivfflat"]
+
+
+def test_nothing_unusual_needs_no_note() -> None:
+    assert facts.notes(result((point(),))) == ()
+
+
+def test_what_is_unusual_is_explained() -> None:
+    notes = " ".join(
+        facts.notes(result((point(used_index=False, rows_returned=6.5), point(forced=False)), n=60))
+    )
+    assert "p99 needs 299" in notes
+    assert "Used index 'no'" in notes
+    assert "Used index 'never'" in notes
+    assert "Fewer than 10 rows came back at 1 of 2 settings" in notes
+    assert "6.5 on average" in notes
+
+
+def test_sample_counts_are_given_as_a_range_where_they_differ() -> None:
+    assert "40 to 400 samples" in facts.samples_text(result((point(n=40),), n=400))
