@@ -1,11 +1,13 @@
 """Settings, read from the environment and the project's `.env`.
 
-The environment wins over the file. Nothing is read until `Settings()` or `load_settings()` runs.
+The environment wins over the file. Nothing is read until `Settings()` is called. LAB_ENV_FILE names
+another file than `.env`.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -161,6 +163,9 @@ def _to_secret_url(value: object) -> SecretStr:
 
 
 def _env_file() -> Path | None:
+    named = os.environ.get("LAB_ENV_FILE")
+    if named is not None:
+        return Path(named)
     try:
         return project_root() / ".env"
     except ConfigError:
@@ -230,8 +235,3 @@ def _explain(error: ValidationError) -> str:
         for item in error.errors(include_input=False, include_context=False, include_url=False)
     ]
     return "\n".join(problems)
-
-
-def load_settings() -> Settings:
-    """Return the settings as they are now."""
-    return Settings()

@@ -11,8 +11,9 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
@@ -57,6 +58,10 @@ class SeedReport:
     def rows_per_s(self) -> float:
         """Return rows loaded a second, higher is better."""
         return self.added / self.load_s if self.added else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return asdict(self) | {"rows_per_s": self.rows_per_s}
 
     def __str__(self) -> str:
         """Say it in a sentence."""

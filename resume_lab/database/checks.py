@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from uuid import uuid4
 
 import sqlalchemy as sa
@@ -18,28 +17,18 @@ from sqlalchemy.orm import Session
 from resume_lab.database import schema
 from resume_lab.database.base import Base
 from resume_lab.database.models import EMBEDDING_DIM, ChunkEmbedding, DocumentChunk, QueryLog
+from resume_lab.database.verification import Check, Verification
 from resume_lab.errors import LabError
 
 MIN_PGVECTOR = (0, 8)
 MIGRATE = "Run `resume-lab migrate`."
 
 
-@dataclass(frozen=True)
-class Check:
-    """The result of one check: what was seen, or why it failed and what to do."""
-
-    name: str
-    passed: bool
-    ms: float
-    detail: str
-    hint: str = ""
-
-
 class CheckFailed(LabError):
     """Raised inside a check."""
 
 
-def verify(engine: Engine) -> list[Check]:
+def verify(engine: Engine) -> Verification:
     """Run every check; a failed connection ends the list."""
     start = time.perf_counter()
     try:
@@ -51,8 +40,10 @@ def verify(engine: Engine) -> list[Check]:
             finally:
                 transaction.rollback()
     except LabError as error:
-        return [Check("connection", False, _ms_since(start), error.message, error.hint or "")]
-    return checks
+        return Verification(
+            (Check("connection", False, _ms_since(start), error.message, error.hint or ""),)
+        )
+    return Verification(tuple(checks))
 
 
 def _address(engine: Engine) -> str:

@@ -1,0 +1,41 @@
+"""Every test, notebooks too, gets a lab folder of its own and never sees the settings of a user."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from nbmake.pytest_items import NotebookItem
+
+from resume_lab.config import Settings
+from resume_lab.database.session import server
+
+NOTEBOOK_ROWS = "3000"
+NOTEBOOK_QUERIES = "100"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    lab_dir = tempfile.mkdtemp(prefix="lab-")
+    os.environ.pop("DATABASE_URL", None)
+    os.environ.pop("APP_ENV", None)
+    os.environ.pop("LAB_POSTGRES", None)
+    os.environ |= {
+        "LAB_DIR": lab_dir,
+        "LAB_ENV_FILE": os.devnull,
+        "LAB_ROWS": NOTEBOOK_ROWS,
+        "LAB_QUERIES": NOTEBOOK_QUERIES,
+    }
+    config.add_cleanup(lambda: _remove(Path(lab_dir)))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if isinstance(item, NotebookItem):
+        server(Settings()).use()  # one server for all notebooks instead of one start each
+
+
+def _remove(lab_dir: Path) -> None:
+    os.environ["LAB_DIR"] = str(lab_dir)
+    server(Settings()).leave()
+    server(Settings()).stop()
+    shutil.rmtree(lab_dir, ignore_errors=True)
