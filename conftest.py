@@ -11,7 +11,7 @@ from nbmake.pytest_items import NotebookItem
 from resume_lab.config import Settings
 from resume_lab.database.session import server
 
-NOTEBOOK_ROWS = "3000"
+NOTEBOOK_ROWS = "6000"
 NOTEBOOK_QUERIES = "100"
 
 

@@ -8,7 +8,12 @@ from sqlalchemy.engine import Connection, Engine
 
 from resume_lab.config import DRIVER
 from resume_lab.database import models
-from resume_lab.database.schema import include_object, migration_lock, translated_errors
+from resume_lab.database.schema import (
+    include_object,
+    limit_waiting,
+    migration_lock,
+    translated_errors,
+)
 from resume_lab.database.session import open_engine
 from resume_lab.errors import LabError
 
@@ -53,6 +58,7 @@ def run_online() -> None:
         return
     engine = given if isinstance(given, Engine) else open_engine()
     with translated_errors(), migration_lock(engine), engine.connect() as connection:
+        limit_waiting(connection)
         run_on(connection)
 
 

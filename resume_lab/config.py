@@ -22,6 +22,7 @@ from resume_lab.errors import ConfigError
 
 DRIVER = "postgresql+psycopg2"
 ACCEPTED_SCHEMES = ("postgresql", "postgres", DRIVER)
+MAX_PORT = 65_535
 EXAMPLE_URL = "postgresql://user:password@host:5432/database"
 
 
@@ -57,13 +58,16 @@ def parse_database_url(text: str) -> sa.URL:
             hint=f"Write {EXAMPLE_URL}, or remove the line to use the embedded PostgreSQL.",
         )
     _check_scheme(text)
+    _check_at_signs(text)
     try:
         url = sa.make_url(text)
     except (sa.exc.ArgumentError, ValueError):
+        url = None
+    if url is None or (url.port is not None and not 1 <= url.port <= MAX_PORT):
         raise ConfigError(
             "DATABASE_URL is not a URL of the form that PostgreSQL takes.",
-            hint=f"Write {EXAMPLE_URL}; the port is a number.",
-        ) from None
+            hint=f"Write {EXAMPLE_URL}; the port is a number from 1 to {MAX_PORT}.",
+        )
     return _with_tls(_checked_query(_checked_host(url.set(drivername=DRIVER))))
 
 
@@ -98,13 +102,17 @@ def _check_scheme(text: str) -> None:
     )
 
 
-def _checked_host(url: sa.URL) -> sa.URL:
-    host = url.host or ""
-    if "@" in host:
+def _check_at_signs(text: str) -> None:
+    """Refuse a second @: what follows the first would be taken for a host, and shown in errors."""
+    if text.partition("://")[2].count("@") > 1:
         raise ConfigError(
-            "DATABASE_URL has more than one @ before the host: the password contains one.",
+            "DATABASE_URL has more than one @: the password contains one.",
             hint="In a password write @ as %40, # as %23, / as %2F, ? as %3F, : as %3A, % as %25.",
         )
+
+
+def _checked_host(url: sa.URL) -> sa.URL:
+    host = url.host or ""
     if "%" in host:  # libpq's way to put a socket folder into the host: %2Fvar%2Frun
         host = unquote(host)
     if host.startswith("/"):
@@ -146,7 +154,7 @@ def _with_tls(url: sa.URL) -> sa.URL:
 
 def is_local(url: sa.URL) -> bool:
     """Say whether the URL leads to this machine: a socket, localhost or a loopback address."""
-    host = url.host or url.query.get("host") or ""
+    host = url.query.get("hostaddr") or url.host or url.query.get("host") or ""
     if not isinstance(host, str):
         return all(h.startswith("/") for h in host)
     if not host or host.startswith(("/", "@")) or host == "localhost":
@@ -179,6 +187,12 @@ def _lab_dir(value: object) -> Path:
     return path if path.is_absolute() else project_root() / path
 
 
+def _number(value: object) -> object:
+    """Turn the text of an environment variable into the number that a Literal asks for."""
+    text = str(value).strip()
+    return int(text) if text.isdecimal() else value
+
+
 class Settings(BaseSettings):
     """What can be set, each by the environment variable of the same name in capitals."""
 
@@ -200,7 +214,7 @@ class Settings(BaseSettings):
     )
     """Folder of the embedded server and of results; relative to the project."""
 
-    lab_postgres: Literal[18, 16] = 18
+    lab_postgres: Annotated[Literal[18, 16], BeforeValidator(_number)] = 18
     """Major version of the embedded PostgreSQL."""
 
     lab_rows: Annotated[int, Field(ge=500, le=1_000_000)] = 20_000

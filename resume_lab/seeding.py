@@ -150,10 +150,10 @@ def _load(
     start = time.perf_counter()
     first_id = _reserve_ids(connection, added)
     raw = raw_connection(connection)
-    chunks = _chunk_batches(model, first_id, present, rows)
+    chunks = chunk_batches(model, first_id, present, rows)
     copy.copy_rows(raw, (DocumentChunk.__tablename__,), CHUNK_COLUMNS, chunks)
     with tqdm(total=added, unit="row", desc=model, disable=not progress) as bar:
-        embeddings = _embedding_batches(model, first_id, batches(present), bar.update)
+        embeddings = embedding_batches(model, first_id, batches(present), bar.update)
         with copy.ahead(embeddings) as encoded:
             copy.copy_rows(raw, (ChunkEmbedding.__tablename__,), EMBEDDING_COLUMNS, encoded)
     loaded = time.perf_counter()
@@ -192,7 +192,8 @@ def _reserve_ids(connection: Connection, rows: int) -> int:
     return int(last or 0) - rows + 1
 
 
-def _chunk_batches(model: str, first_id: int, start: int, stop: int) -> Iterator[bytes]:
+def chunk_batches(model: str, first_id: int, start: int, stop: int) -> Iterator[bytes]:
+    """Encode the chunks of vectors `start` to `stop`, for CHUNK_COLUMNS."""
     source, title = copy.text(model), copy.text(f"Vectors of {model}")
     category, metadata = copy.text(model.partition("/")[0]), copy.jsonb(json.dumps({"lab": True}))
     for first in range(start, stop, BATCH_ROWS):
@@ -210,12 +211,13 @@ def _chunk_batches(model: str, first_id: int, start: int, stop: int) -> Iterator
         )
 
 
-def _embedding_batches(
+def embedding_batches(
     model: str,
     first_id: int,
     batches: Iterator[NDArray[np.float32]],
     count: Callable[[int], object],
 ) -> Iterator[bytes]:
+    """Encode the embeddings of consecutive chunks, for EMBEDDING_COLUMNS; `count` gets rows."""
     name = model.encode()
     for vectors in batches:
         ids = np.arange(first_id, first_id + len(vectors), dtype=np.int32)

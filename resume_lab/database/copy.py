@@ -15,10 +15,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import psycopg2
 from numpy.typing import NDArray
 from psycopg2 import sql
 from psycopg2.extensions import connection as RawConnection  # noqa: N812
 
+from resume_lab.database.session import translated_driver_errors
 from resume_lab.errors import DataError
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
@@ -43,8 +45,14 @@ def copy_rows(
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(
         sql.Identifier(*table), sql.SQL(", ").join(map(sql.Identifier, columns))
     )
-    with connection.cursor() as cursor:
-        cursor.copy_expert(statement, _Stream(batches), size=_READ_BYTES)
+    stream = _Stream(batches)
+    with translated_driver_errors(), connection.cursor() as cursor:
+        try:
+            cursor.copy_expert(statement, stream, size=_READ_BYTES)
+        except psycopg2.Error:
+            if stream.error is not None:  # psycopg2 made a failed COPY of it
+                raise stream.error from None
+            raise
         return int(cursor.rowcount)
 
 
@@ -53,6 +61,7 @@ class _Stream:
 
     def __init__(self, batches: Iterable[bytes]) -> None:
         self._parts = self._framed(batches)
+        self.error: BaseException | None = None
 
     @staticmethod
     def _framed(batches: Iterable[bytes]) -> Iterator[bytes]:
@@ -62,7 +71,11 @@ class _Stream:
 
     def read(self, size: int = -1, /) -> bytes:
         """Return the next part whole, whatever `size` is asked; empty at the end."""
-        return next((part for part in self._parts if part), b"")
+        try:
+            return next((part for part in self._parts if part), b"")
+        except BaseException as error:
+            self.error = error
+            raise
 
     readline = read
 
@@ -73,7 +86,7 @@ def read_vectors(
     """Return the vectors that `query` selects, one column of `rows` vectors, as (rows, dim)."""
     sink = _VectorSink(rows, dim)
     statement = sql.SQL("COPY ({}) TO STDOUT (FORMAT binary)").format(query)
-    with connection.cursor() as cursor:
+    with translated_driver_errors(), connection.cursor() as cursor:
         cursor.copy_expert(statement, sink)
     return sink.vectors()
 
@@ -84,9 +97,11 @@ class _VectorSink:
     def __init__(self, rows: int, dim: int) -> None:
         self._array = np.empty((rows, dim), dtype=np.float32)
         self._filled = 0
+        self._intact = True
         self._pending = bytearray()
         self._header_left = len(HEADER)
-        self._row = np.dtype([("head", "V10"), ("value", ">f4", (dim,))])  # 2 + 4 + 2 + 2 bytes
+        self._head = struct.pack(">hihh", 1, 4 + 4 * dim, dim, 0)  # columns, bytes, dim, unused
+        self._row = np.dtype([("head", f"S{len(self._head)}"), ("value", ">f4", (dim,))])
 
     def write(self, data: bytes, /) -> int:
         """Take what the server sent; it need not end at the end of a row."""
@@ -99,15 +114,18 @@ class _VectorSink:
         start, self._header_left = self._header_left, 0
         rows = (len(self._pending) - start) // self._row.itemsize
         block = np.frombuffer(self._pending, self._row, rows, start)
-        self._array[self._filled : self._filled + rows] = block["value"]
+        self._intact &= bool((block["head"] == self._head).all())
+        kept = block["value"][: max(0, len(self._array) - self._filled)]
+        self._array[self._filled : self._filled + len(kept)] = kept
         self._filled += rows
-        del block  # it holds the buffer
+        del block, kept  # they hold the buffer
         del self._pending[: start + rows * self._row.itemsize]
 
     def vectors(self) -> NDArray[np.float32]:
-        """Return the array; raises DataError if the server sent another number of rows."""
+        """Return the array; raises DataError if the server sent other rows than expected."""
         self._store()
-        if self._filled != len(self._array) or bytes(self._pending) != TRAILER:
+        whole = self._intact and bytes(self._pending) == TRAILER
+        if not whole or self._filled != len(self._array):
             raise DataError(
                 f"Expected {len(self._array)} vectors of {self._array.shape[1]} dimensions, "
                 f"read {self._filled}.",

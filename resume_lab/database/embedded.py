@@ -13,6 +13,7 @@ import fcntl
 import getpass
 import hashlib
 import os
+import shlex
 import shutil
 import stat
 import subprocess
@@ -132,7 +133,8 @@ class EmbeddedServer:
     def use(self) -> sa.URL:
         """Start the server if needed and hold it until this process ends; return its address."""
         with _process_leases_lock:
-            if self.data_dir not in _process_leases:
+            owner, _ = _process_leases.get(self.data_dir, (None, None))
+            if owner != os.getpid():  # a forked child takes its own
                 self._make_lab_dir()
                 lease = self._lease_file.open("a")
                 fcntl.flock(lease, fcntl.LOCK_SH)
@@ -146,6 +148,7 @@ class EmbeddedServer:
             pid, lease = _process_leases.pop(self.data_dir, (None, None))
         if lease is None or pid != os.getpid():
             return
+        fcntl.flock(lease, fcntl.LOCK_UN)  # closing is not enough: forked children have it open too
         lease.close()
         # The folder may be gone by now, and at exit there is nobody left to tell.
         with contextlib.suppress(OSError, EmbeddedError), self._exclusive():
@@ -161,8 +164,10 @@ class EmbeddedServer:
 
     def stop(self) -> bool:
         """Stop the server, whoever uses it; return whether it was running."""
-        if not self.data_dir.exists():
-            return False
+        with contextlib.suppress(PermissionError):  # told by the next step
+            if not self.data_dir.exists():
+                return False
+        self._make_lab_dir()
         with self._exclusive():
             self._keep_file.unlink(missing_ok=True)
             return self._stop()
@@ -194,7 +199,7 @@ class EmbeddedServer:
             raise EmbeddedError(
                 f"{self.lab_dir} cannot be written: {error.strerror}.",
                 hint="Set LAB_DIR to a folder of your own"
-                f" (this one belongs to {_owner(self.lab_dir)}; you are {getpass.getuser()}).",
+                f" (this one belongs to {_owner(self.lab_dir)}; you are {_me()}).",
             ) from None
 
     @contextlib.contextmanager
@@ -230,7 +235,9 @@ class EmbeddedServer:
         new = self.lab_dir / f"{self.data_dir.name}.new-{os.getpid()}"
         new.mkdir(mode=0o700)
         if os.geteuid() == 0:
-            self._give_to_system_user(new)
+            _distribution().ensure_user_exists(SYSTEM_USER)
+            shutil.chown(new, SYSTEM_USER, SYSTEM_USER)
+            self._open_folders_above()
         locale = (
             ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
             if self.version >= 17
@@ -239,27 +246,25 @@ class EmbeddedServer:
         self._run("initdb", "-D", str(new), "-U", SUPERUSER, "-A", "trust", "-E", "UTF8", *locale)
         new.rename(self.data_dir)
 
-    def _give_to_system_user(self, folder: Path) -> None:
-        """Let the system user own `folder` and pass through (not list) the folders above it."""
-        _distribution().ensure_user_exists(SYSTEM_USER)
-        shutil.chown(folder, SYSTEM_USER, SYSTEM_USER)
-        for parent in (*folder.parents, *binaries(self.version).parents):
+    def _open_folders_above(self) -> None:
+        """Let the system user pass through (not list) the folders above the data and programs."""
+        for parent in (*self.data_dir.parents, *binaries(self.version).parents):
             mode = parent.stat().st_mode
             if not mode & stat.S_IXOTH:
                 parent.chmod(mode | stat.S_IXOTH)
 
     def _launch(self) -> None:
+        if os.geteuid() == 0:  # each time: the project may have been moved
+            self._open_folders_above()
         socket_dir = self._socket_dir()
         if socket_dir != self.data_dir:
-            socket_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if os.geteuid() == 0:
-                shutil.chown(socket_dir, SYSTEM_USER, SYSTEM_USER)
+            self._make_socket_dir(socket_dir)
         settings = server_settings(
             _machine_memory(), os.cpu_count() or 1, shutil.disk_usage(self.lab_dir).free
         )
         settings |= {"listen_addresses": "", "unix_socket_directories": str(socket_dir)}
         settings |= {"unix_socket_permissions": "0700"} | self._extra_settings
-        options = " ".join(f"-c {name}='{value}'" for name, value in settings.items())
+        options = " ".join(shlex.quote(f"--{name}={value}") for name, value in settings.items())
         arguments = ["-D", str(self.data_dir), "-l", str(self.log_file), "-o", options]
         arguments += ["-w", "-t", str(START_TIMEOUT_S)]
         try:
@@ -270,6 +275,20 @@ class EmbeddedServer:
             if self._postmaster_pid() is None:
                 self._run("pg_ctl", "start", *arguments)
             self._wait_until_ready()
+
+    def _make_socket_dir(self, folder: Path) -> None:
+        """Make the folder below /tmp, where anybody could have put one of that name before."""
+        try:
+            folder.mkdir(mode=0o700)
+        except FileExistsError:
+            found = folder.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != self.data_dir.stat().st_uid:
+                raise EmbeddedError(
+                    f"{folder}, the place for the server's socket, belongs to {_owner(folder)}.",
+                    hint="Remove it, or set LAB_DIR to a folder with a shorter path.",
+                ) from None
+        if os.geteuid() == 0:
+            shutil.chown(folder, SYSTEM_USER, SYSTEM_USER)
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -320,7 +339,7 @@ class EmbeddedServer:
             return []
         except PermissionError:
             raise EmbeddedError(
-                f"{self.data_dir} belongs to {_owner(self.data_dir)}; you are {getpass.getuser()}.",
+                f"{self.data_dir} belongs to {_owner(self.data_dir)}; you are {_me()}.",
                 hint="Set LAB_DIR to a folder of your own.",
             ) from None
 
@@ -357,10 +376,12 @@ class EmbeddedServer:
             leftover.unlink(missing_ok=True)
 
     def _socket_dir(self) -> Path:
-        if len(os.fsencode(self.data_dir / ".s.PGSQL.5432")) <= MAX_SOCKET_PATH:
+        path = os.fsencode(self.data_dir / ".s.PGSQL.5432")
+        if len(path) <= MAX_SOCKET_PATH and b"," not in path:  # a comma ends a folder's name
             return self.data_dir
         name = hashlib.sha256(os.fsencode(self.data_dir)).hexdigest()[:12]
-        return Path(tempfile.gettempdir()) / f"resume_lab-{os.geteuid()}-{name}"
+        # Not $TMPDIR: it may be as long, and another process may have another one.
+        return Path("/tmp") / f"resume_lab-{os.geteuid()}-{name}"  # noqa: S108
 
     def _run(self, program: str, *arguments: str) -> None:
         """Run one of PostgreSQL's programs, as the system user if this process is root."""
@@ -401,10 +422,19 @@ _process_leases: dict[Path, tuple[int, IO[str]]] = {}
 _process_leases_lock = threading.Lock()
 
 
-def _owner(path: Path) -> str:
-    while not path.exists():
-        path = path.parent
+def _me() -> str:
     try:
-        return path.owner()
+        return getpass.getuser()
     except (KeyError, OSError):
-        return "somebody else"
+        return f"user {os.geteuid()}"
+
+
+def _owner(path: Path) -> str:
+    for existing in (path, *path.parents):
+        try:
+            return existing.owner()
+        except FileNotFoundError:
+            continue
+        except (KeyError, OSError):
+            break
+    return "somebody else"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from psycopg2 import sql
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection
 
+from resume_lab.database.session import translated_driver_errors
 from resume_lab.errors import ExperimentError
 
 MAX_LISTS = 32_768
@@ -19,6 +21,7 @@ MAX_INDEXED_DIM = 2_000
 MIN_ROWS_PER_LIST = 50
 MIB = 1024**2
 
+_MORE_RESERVED = frozenset({"collation", "concurrently", "tablesample"})
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 
@@ -91,13 +94,23 @@ class IVFFlat:
 
 
 def quoted(identifier: str) -> str:
-    """Return an identifier as PostgreSQL reads it, in quotes where it needs them."""
-    return _DIALECT.identifier_preparer.quote(identifier)
+    """Return an identifier as PostgreSQL reads it, in quotes where it needs them.
+
+    The dialect only tells which words are reserved: it would write every % twice.
+    """
+    if (
+        re.fullmatch("[a-z_][a-z0-9_]*", identifier)
+        and identifier not in _MORE_RESERVED
+        and not _DIALECT.identifier_preparer.quote(identifier).startswith('"')
+    ):
+        return identifier
+    return '"' + identifier.replace('"', '""') + '"'
 
 
 def literal(value: str) -> str:
-    """Return a string as a literal of SQL."""
-    return str(sa.literal(value).compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True}))
+    """Return a string as a literal of SQL, whatever standard_conforming_strings says."""
+    escaped = value.replace("'", "''")
+    return f"'{escaped}'" if "\\" not in value else " E'" + escaped.replace("\\", "\\\\") + "'"
 
 
 def allow_build(connection: Connection, index: IVFFlat, dim: int) -> None:
@@ -119,7 +132,7 @@ def raw_connection(connection: Connection) -> Any:
 
 def execute(connection: Connection, statement: str | sql.Composable) -> None:
     """Run a statement without parameters as it stands, in the same transaction."""
-    with raw_connection(connection).cursor() as cursor:
+    with translated_driver_errors(), raw_connection(connection).cursor() as cursor:
         cursor.execute(statement)
 
 

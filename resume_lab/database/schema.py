@@ -20,12 +20,15 @@ from alembic.util.exc import CommandError
 from sqlalchemy.engine import Connection, Engine
 
 from resume_lab.config import project_root
-from resume_lab.errors import LabError, SchemaError
+from resume_lab.errors import SchemaError
 
 LAB_PREFIX = "lab_"
 """Indexes and schemas of experiments start with this; migrations leave them alone."""
 
 LOCK_TIMEOUT_S = 60.0
+LOCK_WAIT = "30s"
+"""How long a migration waits for a table that another session has locked."""
+
 _LOCK_KEY = 0x7265_6C61_62  # "relab"; any constant that every migrating process shares
 
 
@@ -76,14 +79,17 @@ def preview_sql(revision: str = "head") -> str:
     buffer = io.StringIO()
     config = _config()
     config.output_buffer = buffer
-    command.upgrade(config, revision, sql=True)
+    with _command_errors():
+        command.upgrade(config, revision, sql=True)
     return buffer.getvalue()
 
 
 def include_object(
-    _object: Any, name: str | None, type_: str, _reflected: bool, _compare_to: Any
+    _object: Any, name: str | None, type_: str, reflected: bool, compare_to: Any
 ) -> bool:
-    """Keep indexes of experiments out of autogenerate and check."""
+    """Keep indexes of experiments, and tables that are not ours, out of autogenerate and check."""
+    if type_ == "table" and reflected and compare_to is None:
+        return False  # or it would be dropped
     return not (type_ == "index" and name is not None and name.startswith(LAB_PREFIX))
 
 
@@ -109,6 +115,23 @@ def migration_lock(engine: Engine, *, timeout_s: float = LOCK_TIMEOUT_S) -> Iter
             yield
         finally:
             connection.execute(sa.text("SELECT pg_advisory_unlock(:key)"), key)
+
+
+def limit_waiting(connection: Connection) -> None:
+    """Let statements of this connection wait for a lock LOCK_WAIT at most.
+
+    A lock_timeout of the role, the database or the URL (`?options=-c lock_timeout=5s`) goes first.
+    The connection is closed after use instead of going back to the pool with this setting.
+    """
+    connection.detach()
+    connection.execute(
+        sa.text(
+            "SELECT set_config('lock_timeout', :wait, false) "
+            "WHERE current_setting('lock_timeout') = '0'"
+        ),
+        {"wait": LOCK_WAIT},
+    )
+    connection.commit()
 
 
 @contextlib.contextmanager
@@ -155,9 +178,13 @@ def _config() -> Config:
 def _run(engine: Engine, action: Any, *arguments: str) -> None:
     config = _config()
     config.attributes["connection"] = engine
-    try:
+    with _command_errors():
         action(config, *arguments)
-    except LabError:
-        raise
+
+
+@contextlib.contextmanager
+def _command_errors() -> Iterator[None]:
+    try:
+        yield
     except CommandError as error:
         raise SchemaError(str(error), hint="See `alembic history` and `alembic current`.") from None

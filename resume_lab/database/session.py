@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from typing import Any
 
+import psycopg2
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine, ExceptionContext
 from sqlalchemy.orm import Session, sessionmaker
@@ -65,8 +68,20 @@ def session_factory(engine: Engine) -> sessionmaker[Session]:
     return sessionmaker(engine)
 
 
+@contextlib.contextmanager
+def translated_driver_errors() -> Iterator[None]:
+    """Turn the errors of psycopg2 used directly, past SQLAlchemy, into DatabaseError."""
+    try:
+        yield
+    except psycopg2.Error as error:
+        said = str(error).strip() or "the connection was lost"
+        raise DatabaseError(f"The server did not do it: {said.splitlines()[0]}") from error
+
+
 def _translate(context: ExceptionContext) -> None:
     """Turn errors without a server behind them into one that says what to do."""
+    if context.is_pre_ping:  # the pool wants to see this one, and connects anew
+        return
     original = context.original_exception
     if getattr(original, "pgcode", None) or not isinstance(
         context.sqlalchemy_exception, sa.exc.OperationalError

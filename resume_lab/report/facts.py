@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from resume_lab.tuning.results import (
+    INTERVAL_LEVEL,
     MIN_SAMPLES_P95,
     MIN_SAMPLES_P99,
     Point,
@@ -14,6 +15,7 @@ from resume_lab.tuning.results import (
 )
 
 DASH = "\N{EN DASH}"
+INTERVAL = f"{INTERVAL_LEVEL:.0%} interval"
 TIMES = "\N{MULTIPLICATION SIGN}"
 MISSING = DASH
 MIB = 1024 * 1024
@@ -82,8 +84,7 @@ def notes(result: TuningResult) -> tuple[str, ...]:
 
 def percentile_notes(result: TuningResult) -> tuple[str, ...]:
     """Say why a percentile is missing."""
-    latencies = [result.exact.latency, *(point.latency for point in result.points)]
-    if all(latency.p99_ms is not None for latency in latencies):
+    if all(point.latency.p99_ms is not None for point in result.points):
         return ()
     return (
         f"{MISSING} stands where samples are too few: p95 needs {MIN_SAMPLES_P95}, "
@@ -111,14 +112,14 @@ def planner_notes(points: Iterable[Point]) -> tuple[str, ...]:
 def row_notes(result: TuningResult) -> tuple[str, ...]:
     """Say where a query came back with fewer than k rows."""
     k = result.workload.k
-    short = [point for point in result.points if point.rows_returned < k]
+    short = [point for point in result.points if point.rows_returned < 1]
     if not short:
         return ()
     worst = min(short, key=lambda point: point.rows_returned)
     return (
         f"Fewer than {k} rows came back at {len(short)} of {len(result.points)} settings; "
         f"fewest at {setting_text(worst.lists, worst.probes)}: "
-        f"{worst.rows_returned:.1f} on average.",
+        f"{worst.rows_returned * k:.1f} on average.",
     )
 
 

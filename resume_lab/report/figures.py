@@ -35,7 +35,7 @@ from resume_lab.tuning.results import Latency, Point, TuningResult, pareto_front
 def recall_latency(result: TuningResult) -> Picture:
     """Draw recall against p50 latency, with the frontier, the target and the exact scan."""
     k = result.workload.k
-    reading = f"Bars: interval of the recall. Latency: {facts.samples_text(result)}."
+    reading = f"Bars: {facts.INTERVAL} of the recall. Latency: {facts.samples_text(result)}."
     figure, axes = canvas(
         f"recall@{k} against latency", facts.data_text(result.workload), reading, gap_in=0.4
     )
@@ -62,7 +62,7 @@ def recall_probes(result: TuningResult) -> Picture:
     figure, axes = canvas(
         f"recall@{k} against probes",
         facts.data_text(result.workload),
-        "Bands: interval of the recall.",
+        f"Bands: {facts.INTERVAL} of the recall.",
     )
     log_axis(axes, [p.probes for p in result.points], whole=True)
     recall_axis(axes, result.points, result.target_recall, k)
@@ -114,7 +114,7 @@ def recall_by_data(results: Mapping[str, TuningResult]) -> Picture:
     ks = ", ".join(str(k) for k in sorted({r.workload.k for r in results.values()}))
     figure, axes = canvas(
         f"recall@{ks} against the share of the lists probed",
-        "One line for each lists; bars: interval of the recall. "
+        f"One line for each lists; bars: {facts.INTERVAL} of the recall. "
         "Chance: reading that share of the rows at random.",
         width_in=5.75,
     )

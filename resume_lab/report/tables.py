@@ -81,7 +81,7 @@ def text_table(result: TuningResult) -> str:
         f"{facts.ms_text(result.exact.latency.p50_ms)}",
     ]
     legend = ["> recommended   * Pareto frontier: no other setting is both faster and more exact"]
-    legend += [f"low-high: interval of the recall. {facts.latency_text(result)}"]
+    legend += [f"low-high: {facts.INTERVAL} of the recall. {facts.latency_text(result)}"]
     legend += [*facts.notes(result), result.why]
     lines = [*_wrapped(header), "", *_aligned(_text_rows(result)), "", *_wrapped(legend)]
     return _ascii("\n".join(lines))
@@ -95,7 +95,7 @@ def _table_row(result: TuningResult, point: Point) -> dict[str, object]:
         "lists": point.lists,
         "probes": point.probes,
         f"recall@{result.workload.k}": point.recall,
-        "interval": facts.interval_text(point),
+        facts.INTERVAL: facts.interval_text(point),
         "p50 ms": point.latency.p50_ms,
         "p95 ms": _number(point.latency.p95_ms),
         "p99 ms": _number(point.latency.p99_ms),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from resume_lab.database.indexes import IVFFlat, literal
 from resume_lab.tuning.results import Exact, Point, Recommendation
 from resume_lab.tuning.workload import Workload
@@ -65,6 +67,12 @@ def _verdict(
     )
     if best.recall_low < target_recall:
         said += _what_is_sure(points, target_recall)
+    if best.probes > best.lists / 2:
+        said += (
+            f" It reads about {best.probes / best.lists:.0%} of the rows, so the index finds "
+            "little structure in these vectors; what it gains comes mostly from holding them "
+            "inline, where the table keeps them in TOAST."
+        )
     if not best.used_index:
         said += (
             " Left free, the planner reads the whole table instead: "
@@ -84,7 +92,7 @@ def _what_is_sure(points: tuple[Point, ...], target_recall: float) -> str:
     )
 
 
-def _none_meets(points: list[Point], target_recall: float, workload: Workload) -> str:
+def _none_meets(points: Sequence[Point], target_recall: float, workload: Workload) -> str:
     if not points:
         return "PostgreSQL used the index at no setting, even when told to; read the plans."
     best = max(points, key=lambda point: point.recall)

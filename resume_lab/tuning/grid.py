@@ -21,10 +21,9 @@ def default_lists(rows: int) -> list[int]:
 
 
 def default_probes(lists: int) -> list[int]:
-    """Return 1, 2, 4, ... up to half of the lists: beyond, most of the table is read anyway."""
-    most = max(1, lists // 2)
-    doubling = [2**power for power in range(most.bit_length())]
-    return sorted({*doubling, most})
+    """Return 1, 2, 4, ... and all of the lists, where the index is read whole and recall is 1."""
+    doubling = [2**power for power in range(lists.bit_length())]
+    return sorted({*doubling, lists})
 
 
 def probes_within(probes: Iterable[int], lists: int) -> list[int]:

@@ -15,9 +15,10 @@ from psycopg2 import sql
 
 from resume_lab.database.indexes import DISTANCES, IVFFlat, allow_build, execute, raw_connection
 from resume_lab.database.interrupt import interruptible
+from resume_lab.database.session import translated_driver_errors
 from resume_lab.errors import ExperimentError
 from resume_lab.tuning.plans import Plan, explain
-from resume_lab.tuning.results import Exact, Latency, Point
+from resume_lab.tuning.results import INTERVAL_LEVEL, Exact, Latency, Point
 from resume_lab.tuning.scratch import COLUMN, Scratch
 from resume_lab.tuning.workload import Workload
 from resume_lab.vectors import distances, recall_at_k, recall_tie_aware, summarise
@@ -76,7 +77,7 @@ def measure(
     round, with the exact scan among them, so that drift of the machine falls on all alike. Raises
     ExperimentError for probes that the index cannot have.
     """
-    probes = _checked(index, probes, workload)
+    probes = checked(index, probes, workload)
     build = _build(scratch, workload, index)
     try:
         start = time.perf_counter()
@@ -90,7 +91,8 @@ def measure(
     return Sweep(index, points, exact, build, measure_s)
 
 
-def _checked(index: IVFFlat, probes: Sequence[int], workload: Workload) -> list[int]:
+def checked(index: IVFFlat, probes: Sequence[int], workload: Workload) -> list[int]:
+    """Return the probes in order, each once; raises ExperimentError for what cannot be measured."""
     rows = len(workload.vectors)
     if index.lists > rows:
         raise ExperimentError(
@@ -111,6 +113,7 @@ def _build(scratch: Scratch, workload: Workload, index: IVFFlat) -> Build:
     ddl = index.ddl(scratch.table, COLUMN, workload.metric.value, name=INDEX_NAME)
     with scratch.engine.begin() as connection:
         allow_build(connection, index, scratch.dim)
+        execute(connection, "SET LOCAL statement_timeout = 0")  # some hosts allow two minutes
         start = time.perf_counter()
         interruptible(raw_connection(connection), lambda: execute(connection, ddl))
         build_s = time.perf_counter() - start
@@ -183,19 +186,19 @@ def _setting(scratch: Scratch, setting: int, *, forced: bool = True) -> Iterator
 
     With `forced` the planner is told to use the index, or for EXACT not to.
     """
-    with scratch.engine.begin() as connection:
-        raw = raw_connection(connection)
-        with raw.cursor() as cursor:
-            cursor.execute(
-                "SELECT '[1]'::vector"
-            )  # loads the library: only then is a value checked
-            if setting == EXACT:
-                cursor.execute("SET LOCAL enable_indexscan = off")
-            else:
-                _set_probes(cursor, setting)
-                if forced:
-                    cursor.execute("SET LOCAL enable_seqscan = off")
-            yield cursor
+    with (
+        scratch.engine.begin() as connection,
+        translated_driver_errors(),
+        raw_connection(connection).cursor() as cursor,
+    ):
+        cursor.execute("SELECT '[1]'::vector")  # loads the library: only then is a value checked
+        if setting == EXACT:
+            cursor.execute("SET LOCAL enable_indexscan = off")
+        else:
+            _set_probes(cursor, setting)
+            if forced:
+                cursor.execute("SET LOCAL enable_seqscan = off")
+        yield cursor
 
 
 def _set_probes(cursor: Any, probes: int) -> None:
@@ -235,7 +238,7 @@ def _point(
     build: Build,
 ) -> Point:
     free, forced = plans
-    recall = summarise(recall_at_k(answers.ids, workload.truth.ids))
+    recall = summarise(recall_at_k(answers.ids, workload.truth.ids), confidence=INTERVAL_LEVEL)
     tie_aware = recall_tie_aware(
         _found_distances(workload, answers.ids), workload.truth.distances[:, -1]
     )

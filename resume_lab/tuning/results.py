@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+INTERVAL_LEVEL = 0.95
+"""Confidence of every interval of a recall."""
+
 MIN_SAMPLES_P95 = 59
 """Fewest samples from which a p95 can be read: 1 - .95**59 > .95."""
 
@@ -53,7 +56,7 @@ class Point:
 
     Recall and latency are those of the index (the planner is told to use it). `used_index` and
     `plan` say what the planner does when it is left free; `forced_plan` is the plan measured.
-    Recall is a share in [0, 1], higher is better.
+    Recall is a share in [0, 1], higher is better; so is `rows_returned`, of the k rows asked for.
     """
 
     index: str

@@ -19,7 +19,7 @@ from resume_lab.database.indexes import IVFFlat
 from resume_lab.errors import ExperimentError
 from resume_lab.tuning.decide import decide
 from resume_lab.tuning.grid import default_lists, default_probes, probes_within
-from resume_lab.tuning.measure import ROUNDS, Sweep, measure
+from resume_lab.tuning.measure import ROUNDS, Sweep, checked, measure
 from resume_lab.tuning.results import Environment, Exact, Latency, Timings, TuningResult
 from resume_lab.tuning.scratch import Scratch, scratch_copy
 from resume_lab.tuning.workload import Workload
@@ -58,11 +58,10 @@ def tune(
     if rounds < 1:
         raise ExperimentError(f"rounds is {rounds}; it must be at least 1.")
     start = time.perf_counter()
-    grid = [IVFFlat(value) for value in sorted(set(lists or default_lists(len(workload.vectors))))]
+    grid = _grid(workload, lists, probes)
     sweeps = []
     with scratch_copy(engine, workload.vectors) as scratch:
-        for index in tqdm(grid, desc="indexes", unit="index", disable=not progress):
-            wanted = probes_within(probes, index.lists) if probes else default_probes(index.lists)
+        for index, wanted in tqdm(grid, desc="indexes", unit="index", disable=not progress):
             sweeps.append(measure(scratch, workload, index, wanted, rounds=rounds, seed=seed))
         environment = _environment(scratch, rounds)
     exact = _pooled([sweep.exact for sweep in sweeps])
@@ -72,6 +71,18 @@ def tune(
     return TuningResult(
         workload.info, environment, target_recall, exact, points, recommendation, why, timings
     )
+
+
+def _grid(
+    workload: Workload, lists: Sequence[int] | None, probes: Sequence[int] | None
+) -> list[tuple[IVFFlat, list[int]]]:
+    """Return each index with its probes, all of it checked before the first is built."""
+    grid = []
+    for value in sorted(set(lists or default_lists(len(workload.vectors)))):
+        index = IVFFlat(value)
+        wanted = probes_within(probes, value) if probes else default_probes(value)
+        grid.append((index, checked(index, wanted, workload)))
+    return grid
 
 
 def _pooled(exacts: Sequence[Exact]) -> Exact:

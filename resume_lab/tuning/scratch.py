@@ -15,6 +15,7 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 from psycopg2 import sql
+from psycopg2.errors import InsufficientPrivilege
 from sqlalchemy.engine import Connection, Engine
 
 from resume_lab.database import copy
@@ -63,12 +64,16 @@ def scratch_copy(engine: Engine, vectors: NDArray[np.float32]) -> Iterator[Scrat
             # A lost connection leaves the schema to the next experiment.
             with contextlib.suppress(sa.exc.SQLAlchemyError, DatabaseError):
                 _drop(engine, schema)
+                _unlock(owner, schema)
 
 
 def drop_abandoned(connection: Connection) -> list[str]:
     """Drop the scratch schemas whose owners are gone; return their names."""
     names = connection.scalars(
-        sa.text("SELECT nspname FROM pg_namespace WHERE starts_with(nspname, :prefix)"),
+        sa.text(
+            "SELECT nspname FROM pg_namespace WHERE starts_with(nspname, :prefix) "
+            "AND pg_has_role(nspowner, 'USAGE')"  # nobody else may drop it
+        ),
         {"prefix": SCHEMA_PREFIX},
     ).all()
     dropped = []
@@ -100,8 +105,21 @@ def _fill(engine: Engine, schema: str, vectors: NDArray[np.float32]) -> None:
 
     with engine.begin() as connection, copy.ahead(batches()) as encoded:
         raw = raw_connection(connection)
-        execute(connection, create)
+        _create(connection, create)
         interruptible(raw, lambda: copy.copy_rows(raw, (schema, TABLE), ("id", COLUMN), encoded))
+
+
+def _create(connection: Connection, statement: sql.Composed) -> None:
+    try:
+        execute(connection, statement)
+    except DatabaseError as error:
+        if not isinstance(error.__cause__, InsufficientPrivilege):
+            raise
+        to = f'DATABASE "{connection.engine.url.database}" TO "{connection.engine.url.username}"'
+        raise DatabaseError(
+            "This role may not create a schema, which experiments need for their copy.",
+            hint=f"Let the owner run: GRANT CREATE ON {to};",
+        ) from None
 
 
 def _drop(engine: Engine, schema: str) -> None:

@@ -202,7 +202,7 @@ def read_stored(
     if model is None or model not in models:
         there = ", ".join(models) or "none"
         raise DataError(
-            f"No embeddings of {model} are stored." if model else "No embeddings are stored.",
+            f"No embeddings of {model!r} are stored." if model else "No embeddings are stored.",
             hint=f"Stored models: {there}. `resume-lab seed` adds one.",
         )
     query = sql.SQL(

@@ -28,7 +28,7 @@ def latency(p50_ms: float, n: int = 400, seed: int = 0) -> Latency:
 def point(
     lists: int = 100, probes: int = 8, *, recall: float | None = None, p50_ms: float | None = None,
     n: int = 400, used_index: bool = True, forced: bool = True, index: str = "ivfflat",
-    plan: str = "Limit\n  ->  Index Scan using trial on rows", rows_returned: float = 10.0,
+    plan: str = "Limit\n  ->  Index Scan using trial on rows", rows_returned: float = 1.0,
     exact_ms: float = 18.0,
 ) -> Point:  # fmt: skip
     """Return one operating point; recall and latency follow from probes unless given."""

@@ -53,7 +53,9 @@ def test_nothing_unusual_needs_no_note() -> None:
 
 def test_what_is_unusual_is_explained() -> None:
     notes = " ".join(
-        facts.notes(result((point(used_index=False, rows_returned=6.5), point(forced=False)), n=60))
+        facts.notes(
+            result((point(used_index=False, rows_returned=0.65, n=60), point(forced=False)))
+        )
     )
     assert "p99 needs 299" in notes
     assert "Used index 'no'" in notes

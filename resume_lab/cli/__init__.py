@@ -1,0 +1,5 @@
+"""`resume-lab`: the notebooks' steps as commands."""
+
+from resume_lab.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,69 @@
+"""`resume-lab db`: the embedded PostgreSQL by hand."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+import typer
+
+from resume_lab.cli.console import Json, print_json
+from resume_lab.config import Settings
+from resume_lab.database import EmbeddedServer
+from resume_lab.database.session import server
+
+EXIT_NOT_RUNNING = 3
+
+db = typer.Typer(no_args_is_help=True, help="The embedded PostgreSQL: start, stop, look.")
+
+
+@db.command()
+def start() -> None:
+    """Start the embedded PostgreSQL and keep it running until `resume-lab db stop`."""
+    typer.echo(f"Running at {_plain(_embedded().start())}")
+
+
+@db.command()
+def stop() -> None:
+    """Stop the embedded PostgreSQL, whoever uses it."""
+    typer.echo("Stopped." if _embedded().stop() else "It was not running.")
+
+
+@db.command()
+def status(as_json: Json = False) -> None:
+    """Say whether the embedded PostgreSQL runs; exit code 3 if it does not."""
+    found = _embedded().status()
+    if as_json:
+        print_json(
+            {
+                "running": found.running,
+                "kept": found.kept,
+                "version": found.version,
+                "pid": found.pid,
+                "data_dir": str(found.data_dir),
+            }
+        )
+    elif found.running:
+        until = "`resume-lab db stop`" if found.kept else "its last user leaves"
+        typer.echo(f"PostgreSQL {found.version} runs (pid {found.pid}) until {until}.")
+    else:
+        typer.echo(f"PostgreSQL {found.version} is not running; it starts when needed.")
+    raise typer.Exit(0 if found.running else EXIT_NOT_RUNNING)
+
+
+@db.command()
+def url() -> None:
+    """Print the address of the embedded PostgreSQL, for psql and other tools.
+
+    Nothing is started; `resume-lab db start` does that.
+    """
+    typer.echo(_plain(_embedded().url()))
+
+
+def _embedded() -> EmbeddedServer:
+    settings = Settings()
+    if settings.url is not None:
+        typer.echo("Note: DATABASE_URL is set, so other commands do not use this server.", err=True)
+    return server(settings)
+
+
+def _plain(address: sa.URL) -> str:
+    return address.set(drivername="postgresql").render_as_string()
