@@ -10,7 +10,7 @@ from resume_lab.config import DRIVER
 from resume_lab.database import models
 from resume_lab.database.schema import (
     include_object,
-    limit_waiting,
+    limited_waiting,
     migration_lock,
     translated_errors,
 )
@@ -57,8 +57,12 @@ def run_online() -> None:
             run_on(given)
         return
     engine = given if isinstance(given, Engine) else open_engine()
-    with translated_errors(), migration_lock(engine), engine.connect() as connection:
-        limit_waiting(connection)
+    with (
+        translated_errors(),
+        migration_lock(engine),
+        engine.connect() as connection,
+        limited_waiting(connection),
+    ):
         run_on(connection)
 
 

@@ -126,7 +126,8 @@ def file_model(path: Path, vectors: NDArray[np.float32]) -> str:
     digest = hashlib.sha256()
     for first in range(0, len(vectors), BATCH_ROWS):
         digest.update(vectors[first : first + BATCH_ROWS].tobytes())
-    return f"file/{path.name[:120]}@{digest.hexdigest()[:12]}"
+    name = path.name.encode(errors="replace").decode()  # a name need not be UTF-8
+    return f"file/{name[:120]}@{digest.hexdigest()[:12]}"
 
 
 def _seed(engine: Engine, model: str, rows: int, batches: Batches, *, progress: bool) -> SeedReport:

@@ -1,4 +1,4 @@
-"""Settings: which addresses are taken, what is said about the others, and where values come from."""
+"""Settings: which addresses are taken, what is said of the others, where values come from."""
 
 import os
 import re

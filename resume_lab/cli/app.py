@@ -160,7 +160,8 @@ def lab(
     """Open JupyterLab on the first notebook, with the database running for as long."""
     engine = open_engine()
     typer.echo(f"Database: {engine.url.set(drivername='postgresql')}", err=True)
-    command = [sys.executable, "-m", "jupyterlab", FIRST_NOTEBOOK, f"--port={port}"]
+    command = [sys.executable, "-m", "jupyterlab", f"--port={port}"]
+    command += [f"--LabApp.default_url=/lab/tree/{FIRST_NOTEBOOK}", "--ServerApp.log_level=WARN"]
     if os.geteuid() == 0:
         command.append("--allow-root")
     if not browser or (sys.platform == "linux" and not os.environ.get("DISPLAY")):

@@ -15,19 +15,19 @@ EXIT_NOT_RUNNING = 3
 db = typer.Typer(no_args_is_help=True, help="The embedded PostgreSQL: start, stop, look.")
 
 
-@db.command()
+@db.command(short_help="Start it and keep it running until `resume-lab db stop`.")
 def start() -> None:
     """Start the embedded PostgreSQL and keep it running until `resume-lab db stop`."""
     typer.echo(f"Running at {_plain(_embedded().start())}")
 
 
-@db.command()
+@db.command(short_help="Stop it, whoever uses it.")
 def stop() -> None:
     """Stop the embedded PostgreSQL, whoever uses it."""
     typer.echo("Stopped." if _embedded().stop() else "It was not running.")
 
 
-@db.command()
+@db.command(short_help="Say whether it runs; exit code 3 if it does not.")
 def status(as_json: Json = False) -> None:
     """Say whether the embedded PostgreSQL runs; exit code 3 if it does not."""
     found = _embedded().status()
@@ -49,7 +49,7 @@ def status(as_json: Json = False) -> None:
     raise typer.Exit(0 if found.running else EXIT_NOT_RUNNING)
 
 
-@db.command()
+@db.command(short_help="Print its address, for psql and other tools.")
 def url() -> None:
     """Print the address of the embedded PostgreSQL, for psql and other tools.
 

@@ -15,7 +15,7 @@ from resume_lab.cli.console import print_json, progress
 from resume_lab.config import AppEnv, Settings
 from resume_lab.database import IVFFlat, open_engine, schema
 from resume_lab.errors import ConfigError, DataError
-from resume_lab.tuning import Recommendation, TuningResult, Workload, stored_models, tune
+from resume_lab.tuning import Recommendation, Storage, TuningResult, Workload, stored_models, tune
 from resume_lab.tuning.run import DEFAULT_TARGET_RECALL
 from resume_lab.tuning.workload import DEFAULT_K, DEFAULT_QUERIES
 from resume_lab.vectors import Kind
@@ -59,6 +59,9 @@ def tune_command(
     target_recall: Annotated[
         float, typer.Option(min=0.01, max=1, metavar="SHARE", help="The recall that is needed.")
     ] = DEFAULT_TARGET_RECALL,
+    storage: Annotated[
+        Storage, typer.Option(help="Where the table keeps vectors: in TOAST or in its rows.")
+    ] = Storage.EXTERNAL,
     seed: Annotated[
         int, typer.Option("--seed", min=0, metavar="N", help="Seed of all random choices.")
     ] = 0,
@@ -91,7 +94,8 @@ def tune_command(
             kind or DEFAULT_KIND, rows or DEFAULT_ROWS, n_queries=queries, seed=seed, k=k
         )
     else:
-        _seed_if_empty(settings, engine, to_stderr=json_file == TERMINAL)
+        if model is None:
+            _seed_if_empty(settings, engine, to_stderr=json_file == TERMINAL)
         workload = Workload.stored(engine, embedding_model=model, n_queries=queries, seed=seed, k=k)
     result = tune(
         engine,
@@ -100,6 +104,7 @@ def tune_command(
         probes=wanted_probes,
         target_recall=target_recall,
         seed=seed,
+        storage=storage,
         progress=progress(),
     )
     _deliver(result, json_file, html_file)

@@ -18,8 +18,10 @@ import numpy as np
 import psycopg2
 from numpy.typing import NDArray
 from psycopg2 import sql
+from psycopg2.extensions import QueryCanceledError
 from psycopg2.extensions import connection as RawConnection  # noqa: N812
 
+from resume_lab.database.interrupt import is_cancelled
 from resume_lab.database.session import translated_driver_errors
 from resume_lab.errors import DataError
 
@@ -45,7 +47,7 @@ def copy_rows(
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(
         sql.Identifier(*table), sql.SQL(", ").join(map(sql.Identifier, columns))
     )
-    stream = _Stream(batches)
+    stream = _Stream(connection, batches)
     with translated_driver_errors(), connection.cursor() as cursor:
         try:
             cursor.copy_expert(statement, stream, size=_READ_BYTES)
@@ -59,7 +61,8 @@ def copy_rows(
 class _Stream:
     """The file that psycopg2 reads: header, batches, trailer."""
 
-    def __init__(self, batches: Iterable[bytes]) -> None:
+    def __init__(self, connection: RawConnection, batches: Iterable[bytes]) -> None:
+        self._connection = connection
         self._parts = self._framed(batches)
         self.error: BaseException | None = None
 
@@ -72,6 +75,8 @@ class _Stream:
     def read(self, size: int = -1, /) -> bytes:
         """Return the next part whole, whatever `size` is asked; empty at the end."""
         try:
+            if is_cancelled(self._connection):
+                raise QueryCanceledError("interrupted")
             return next((part for part in self._parts if part), b"")
         except BaseException as error:
             self.error = error

@@ -282,7 +282,8 @@ class EmbeddedServer:
             folder.mkdir(mode=0o700)
         except FileExistsError:
             found = folder.lstat()
-            if not stat.S_ISDIR(found.st_mode) or found.st_uid != self.data_dir.stat().st_uid:
+            ours = (os.geteuid(), self.data_dir.stat().st_uid)
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid not in ours:
                 raise EmbeddedError(
                     f"{folder}, the place for the server's socket, belongs to {_owner(folder)}.",
                     hint="Remove it, or set LAB_DIR to a folder with a shorter path.",
@@ -328,6 +329,9 @@ class EmbeddedServer:
         except EmbeddedError:
             if self._postmaster_pid() is not None:
                 self._run("pg_ctl", *stop, "-m", "immediate")
+        if self._socket_dir() != self.data_dir:
+            with contextlib.suppress(OSError):
+                self._socket_dir().rmdir()
         return True
 
     # --- looking

@@ -21,7 +21,7 @@ MAX_INDEXED_DIM = 2_000
 MIN_ROWS_PER_LIST = 50
 MIB = 1024**2
 
-_MORE_RESERVED = frozenset({"collation", "concurrently", "tablesample"})
+_MORE_RESERVED = frozenset({"collation", "concurrently", "lateral", "system_user", "tablesample"})
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]
 
 

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
+from weakref import WeakSet
 
 import psycopg2
 from psycopg2.extensions import connection as RawConnection  # noqa: N812
@@ -13,6 +14,7 @@ from psycopg2.extensions import connection as RawConnection  # noqa: N812
 T = TypeVar("T")
 
 _CANCEL_EVERY_S = 0.1
+_cancelled: WeakSet[RawConnection] = WeakSet()
 
 
 def interruptible(connection: RawConnection, work: Callable[[], T]) -> T:
@@ -26,7 +28,18 @@ def interruptible(connection: RawConnection, work: Callable[[], T]) -> T:
         try:
             return future.result()
         finally:
+            if not future.done():
+                _cancelled.add(connection)
             while not future.done():
                 with contextlib.suppress(psycopg2.Error):
                     connection.cancel()
                 wait([future], timeout=_CANCEL_EVERY_S)
+            _cancelled.discard(connection)
+
+
+def is_cancelled(connection: RawConnection) -> bool:
+    """Say whether an interrupt is ending the work on `connection`.
+
+    A COPY asks before each part: libpq would send all the rest before it looks at the server's no.
+    """
+    return connection in _cancelled

@@ -117,13 +117,13 @@ def migration_lock(engine: Engine, *, timeout_s: float = LOCK_TIMEOUT_S) -> Iter
             connection.execute(sa.text("SELECT pg_advisory_unlock(:key)"), key)
 
 
-def limit_waiting(connection: Connection) -> None:
+@contextlib.contextmanager
+def limited_waiting(connection: Connection) -> Iterator[None]:
     """Let statements of this connection wait for a lock LOCK_WAIT at most.
 
     A lock_timeout of the role, the database or the URL (`?options=-c lock_timeout=5s`) goes first.
-    The connection is closed after use instead of going back to the pool with this setting.
+    The connection is closed afterwards instead of going back to the pool with this setting.
     """
-    connection.detach()
     connection.execute(
         sa.text(
             "SELECT set_config('lock_timeout', :wait, false) "
@@ -132,6 +132,10 @@ def limit_waiting(connection: Connection) -> None:
         {"wait": LOCK_WAIT},
     )
     connection.commit()
+    try:
+        yield
+    finally:
+        connection.invalidate()
 
 
 @contextlib.contextmanager

@@ -80,19 +80,16 @@ def translated_driver_errors() -> Iterator[None]:
 
 def _translate(context: ExceptionContext) -> None:
     """Turn errors without a server behind them into one that says what to do."""
-    if context.is_pre_ping:  # the pool wants to see this one, and connects anew
-        return
     original = context.original_exception
-    if getattr(original, "pgcode", None) or not isinstance(
-        context.sqlalchemy_exception, sa.exc.OperationalError
-    ):
+    # Before it lends a connection, the pool wants to see the error itself, and connects anew.
+    if context.is_pre_ping or getattr(original, "pgcode", None):
         return
     said = " ".join(str(original).split())
-    if context.connection is None:
+    if context.connection is None and isinstance(original, psycopg2.OperationalError):
         raise ConnectionFailed(
             f"No connection to {_place(context)}: {said}", hint=_hint(said)
         ) from None
-    if context.is_disconnect:
+    if context.connection is not None and context.is_disconnect:
         raise DatabaseError(
             f"The connection to the server was lost: {said}",
             hint="What was not committed is undone. Run the same command again.",

@@ -11,7 +11,7 @@ from resume_lab.tuning.results import (
     pareto_frontier,
 )
 from resume_lab.tuning.run import tune
-from resume_lab.tuning.scratch import Scratch, scratch_copy
+from resume_lab.tuning.scratch import Scratch, Storage, scratch_copy
 from resume_lab.tuning.workload import Workload, stored_models
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Point",
     "Recommendation",
     "Scratch",
+    "Storage",
     "Sweep",
     "TuningResult",
     "Workload",

@@ -61,7 +61,7 @@ def _verdict(
     n = len(workload.queries)
     said = (
         f"lists {best.lists}, probes {best.probes}: recall@{workload.k} {best.recall:.3f} "
-        f"(95 % interval {best.recall_low:.3f} to {best.recall_high:.3f}, {n} queries) "
+        f"(95% interval {best.recall_low:.3f} to {best.recall_high:.3f}, {n} queries) "
         f"at {best.latency.p50_ms:.3g} ms, {best.speedup_vs_exact:.1f} times as fast as the exact "
         f"scan, is the cheapest measured setting with recall {target_recall:g}."
     )
@@ -70,8 +70,8 @@ def _verdict(
     if best.probes > best.lists / 2:
         said += (
             f" It reads about {best.probes / best.lists:.0%} of the rows, so the index finds "
-            "little structure in these vectors; what it gains comes mostly from holding them "
-            "inline, where the table keeps them in TOAST."
+            "little structure in these vectors; what it gains over the exact scan comes from how "
+            "it stores them, not from neighbours it finds."
         )
     if not best.used_index:
         said += (

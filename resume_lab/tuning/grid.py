@@ -9,21 +9,21 @@ from resume_lab.database.indexes import MAX_LISTS, MIN_ROWS_PER_LIST
 
 
 def default_lists(rows: int) -> list[int]:
-    """Return lists that common guidance names for this many rows, and one below.
+    """Return the lists that common guidance names for this many rows.
 
     rows / 1000 is pgvector's README, 100 what CREATE INDEX takes when nothing is said, sqrt(rows) a
     common rule for smaller tables. Lists that would hold fewer than 50 rows are left out.
     """
     root = math.isqrt(rows)
-    wanted = {rows // 1000, root // 3, 100, root}
+    wanted = {rows // 1000, 100, root}
     most = min(MAX_LISTS, rows // MIN_ROWS_PER_LIST)
     return sorted(lists for lists in wanted if 2 <= lists <= most) or [max(1, most)]
 
 
 def default_probes(lists: int) -> list[int]:
-    """Return 1, 2, 4, ... and all of the lists, where the index is read whole and recall is 1."""
-    doubling = [2**power for power in range(lists.bit_length())]
-    return sorted({*doubling, lists})
+    """Return 1, 2, 4, ... up to half of the lists, and all of them, where recall is 1."""
+    doubling = [2**power for power in range((lists // 2).bit_length())]
+    return sorted({1, *doubling, lists})
 
 
 def probes_within(probes: Iterable[int], lists: int) -> list[int]:

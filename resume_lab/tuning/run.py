@@ -21,7 +21,7 @@ from resume_lab.tuning.decide import decide
 from resume_lab.tuning.grid import default_lists, default_probes, probes_within
 from resume_lab.tuning.measure import ROUNDS, Sweep, checked, measure
 from resume_lab.tuning.results import Environment, Exact, Latency, Timings, TuningResult
-from resume_lab.tuning.scratch import Scratch, scratch_copy
+from resume_lab.tuning.scratch import Scratch, Storage, scratch_copy
 from resume_lab.tuning.workload import Workload
 
 DEFAULT_TARGET_RECALL = 0.95
@@ -35,6 +35,10 @@ _SETTINGS = (
     "random_page_cost",
     "jit",
 )
+_STORAGE_TEXT = {
+    Storage.EXTERNAL: "The table keeps vectors in TOAST (storage EXTERNAL, pgvector's default).",
+    Storage.PLAIN: "The table keeps vectors in its rows (storage PLAIN).",
+}
 
 
 def tune(
@@ -46,6 +50,7 @@ def tune(
     target_recall: float = DEFAULT_TARGET_RECALL,
     rounds: int = ROUNDS,
     seed: int = 0,
+    storage: Storage | str = Storage.EXTERNAL,
     progress: bool = False,
 ) -> TuningResult:
     """Measure every `lists` with every `probes` on a scratch copy, and decide.
@@ -60,7 +65,7 @@ def tune(
     start = time.perf_counter()
     grid = _grid(workload, lists, probes)
     sweeps = []
-    with scratch_copy(engine, workload.vectors) as scratch:
+    with scratch_copy(engine, workload.vectors, storage=Storage(storage)) as scratch:
         for index, wanted in tqdm(grid, desc="indexes", unit="index", disable=not progress):
             sweeps.append(measure(scratch, workload, index, wanted, rounds=rounds, seed=seed))
         environment = _environment(scratch, rounds)
@@ -122,8 +127,8 @@ def _environment(scratch: Scratch, rounds: int) -> Environment:
         conditions=(
             f"Warm: table and index were read before. {rounds} rounds, the settings of an index in "
             "shuffled order with the exact scan among them. One client in a loop, so times are "
-            "service times as the client sees them, not latency under load. Vectors lie in TOAST "
-            "(storage EXTERNAL, pgvector's default). Queries were held out of the table."
+            "service times as the client sees them, not latency under load. "
+            f"{_STORAGE_TEXT[scratch.storage]} Queries were held out of the table."
         ),
     )
 

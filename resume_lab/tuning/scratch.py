@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from uuid import uuid4
 
 import numpy as np
@@ -30,6 +31,13 @@ COLUMN = "embedding"
 _BATCH_ROWS = 1024
 
 
+class Storage(StrEnum):
+    """Where the table keeps vectors: beside it, in TOAST (pgvector's default), or in its rows."""
+
+    EXTERNAL = "external"
+    PLAIN = "plain"
+
+
 @dataclass(frozen=True)
 class Scratch:
     """The scratch table: `id` is the row's number in the array, `embedding` its vector."""
@@ -38,6 +46,7 @@ class Scratch:
     schema: str
     rows: int
     dim: int
+    storage: Storage = Storage.EXTERNAL
 
     @property
     def table(self) -> tuple[str, str]:
@@ -46,7 +55,9 @@ class Scratch:
 
 
 @contextlib.contextmanager
-def scratch_copy(engine: Engine, vectors: NDArray[np.float32]) -> Iterator[Scratch]:
+def scratch_copy(
+    engine: Engine, vectors: NDArray[np.float32], *, storage: Storage = Storage.EXTERNAL
+) -> Iterator[Scratch]:
     """Copy `vectors`, shape (n_rows, dim), to a scratch table; drop it at the end."""
     rows, dim = vectors.shape
     autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -55,11 +66,11 @@ def scratch_copy(engine: Engine, vectors: NDArray[np.float32]) -> Iterator[Scrat
         schema = f"{SCHEMA_PREFIX}{uuid4().hex[:12]}"
         _try_lock(owner, schema)
         try:
-            _fill(engine, schema, vectors)
+            _fill(engine, schema, vectors, storage)
             raw = raw_connection(owner)
             table = sql.Identifier(schema, TABLE)
             interruptible(raw, lambda: execute(owner, sql.SQL("VACUUM ANALYZE {}").format(table)))
-            yield Scratch(engine, schema, rows, dim)
+            yield Scratch(engine, schema, rows, dim, storage)
         finally:
             # A lost connection leaves the schema to the next experiment.
             with contextlib.suppress(sa.exc.SQLAlchemyError, DatabaseError):
@@ -85,16 +96,19 @@ def drop_abandoned(connection: Connection) -> list[str]:
     return dropped
 
 
-def _fill(engine: Engine, schema: str, vectors: NDArray[np.float32]) -> None:
+def _fill(engine: Engine, schema: str, vectors: NDArray[np.float32], storage: Storage) -> None:
     """Create and load in one transaction: with wal_level minimal the load then skips the log."""
     rows, dim = vectors.shape
     create = sql.SQL(
-        "CREATE SCHEMA {}; CREATE TABLE {} (id integer NOT NULL, {} vector({}))"
+        "CREATE SCHEMA {schema}; "
+        "CREATE TABLE {table} (id integer NOT NULL, {column} vector({dim})); "
+        "ALTER TABLE {table} ALTER COLUMN {column} SET STORAGE {storage}"
     ).format(
-        sql.Identifier(schema),
-        sql.Identifier(schema, TABLE),
-        sql.Identifier(COLUMN),
-        sql.Literal(dim),
+        schema=sql.Identifier(schema),
+        table=sql.Identifier(schema, TABLE),
+        column=sql.Identifier(COLUMN),
+        dim=sql.Literal(dim),
+        storage=sql.SQL(storage.upper()),
     )
 
     def batches() -> Iterator[bytes]:

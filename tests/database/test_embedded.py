@@ -52,7 +52,7 @@ def make(tmp_path: Path, initialised: Path) -> Iterator[Make]:
         server = EmbeddedServer(tmp_path / folder, extra_settings=QUICK)
         if not fresh:
             server.lab_dir.mkdir(parents=True)
-            subprocess.run(["cp", "-a", str(initialised), str(server.data_dir)], check=True)
+            subprocess.run(["cp", "-a", str(initialised), str(server.data_dir)], check=True)  # noqa: S607
         made.append(server)
         return server
 
@@ -184,7 +184,7 @@ def test_a_pid_file_whose_pid_lives_on_as_another_program_does_not_matter(make: 
     pid_file = server.data_dir / "postmaster.pid"
     left = pid_file.read_text().splitlines()
     server.stop()
-    other = subprocess.Popen(["sleep", "60"])
+    other = subprocess.Popen(["sleep", "60"])  # noqa: S607
     try:
         pid_file.write_text("\n".join([str(other.pid), *left[1:]]) + "\n")
         assert not server.status().running
@@ -243,7 +243,7 @@ def test_a_path_too_long_for_a_socket_gets_one_elsewhere(make: Make) -> None:
     assert stat.S_IMODE(socket.stat().st_mode) == 0o700
     assert answer(server) == 1
     server.stop()
-    shutil.rmtree(socket)
+    assert not socket.exists()
 
 
 def test_a_socket_folder_of_somebody_else_is_not_trusted(make: Make) -> None:
@@ -385,7 +385,7 @@ def test_the_settings_are_in_force(make: Make) -> None:
 
 def test_a_failing_start_shows_what_the_server_said(tmp_path: Path, initialised: Path) -> None:
     server = EmbeddedServer(tmp_path, extra_settings={"shared_buffers": "banana"})
-    subprocess.run(["cp", "-a", str(initialised), str(server.data_dir)], check=True)
+    subprocess.run(["cp", "-a", str(initialised), str(server.data_dir)], check=True)  # noqa: S607
     with pytest.raises(EmbeddedError, match="banana"):
         server.use()
     server.leave()

@@ -61,7 +61,9 @@ def test_updated_at_cannot_be_set_to_another_time(database: Engine) -> None:
     stored(database, chunk())
     with database.begin() as connection:
         connection.execute(sa.text("UPDATE document_chunks SET updated_at = '1999-01-01'"))
-        year = connection.scalar(sa.text("SELECT extract(year FROM updated_at) FROM document_chunks"))
+        year = connection.scalar(
+            sa.text("SELECT extract(year FROM updated_at) FROM document_chunks")
+        )
     assert year > 1999
 
 
@@ -110,7 +112,9 @@ def test_an_embedding_needs_its_chunk_and_1536_dimensions(database: Engine) -> N
 
 def test_json_and_arrays_come_back_as_they_were(database: Engine) -> None:
     tags = {"tags": ["é", None, 1.5, {"deep": True}]}
-    stored(database, chunk(metadata_json=tags), QueryLog(query_text="?", retrieved_chunk_ids=[3, 1]))
+    stored(
+        database, chunk(metadata_json=tags), QueryLog(query_text="?", retrieved_chunk_ids=[3, 1])
+    )
     with Session(database) as session:
         assert session.scalars(sa.select(DocumentChunk.metadata_json)).one() == tags
         assert session.scalars(sa.select(QueryLog.retrieved_chunk_ids)).one() == [3, 1]

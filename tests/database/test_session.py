@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
+from sqlalchemy.orm import Session, sessionmaker
 
 from resume_lab.config import Settings, parse_database_url
 from resume_lab.database.embedded import EmbeddedServer
@@ -84,7 +85,7 @@ def test_a_wrong_and_a_missing_password_are_told(
     assert "password or user is wrong" in failure(url).hint
     with pytest.raises(ConnectionFailed, match="password or user is wrong"):
         engine_for(url).connect()
-    right = engine_for(url.set(password="right"))
+    right = engine_for(url.set(password="right"))  # noqa: S106
     with right.connect() as connection:
         assert connection.scalar(sa.text("SELECT current_user")) == "locked"
     right.dispose()
@@ -95,6 +96,7 @@ def test_an_unencrypted_server_where_tls_is_asked_for_is_told() -> None:
         plain.bind(("127.0.0.1", 0))
         plain.listen()
         port = plain.getsockname()[1]
+
         def refuse_tls() -> None:
             connection, _ = plain.accept()
             with connection:
@@ -149,14 +151,19 @@ def test_an_error_of_the_server_keeps_its_class_and_hides_the_parameters(
     assert CANARY not in str(raised.value).partition("[SQL")[2]
 
 
+def add_and_fail(sessions: sessionmaker[Session]) -> None:
+    with sessions.begin() as session:
+        session.add(QueryLog(query_text="undone"))
+        session.flush()
+        raise ZeroDivisionError
+
+
 def test_a_session_commits_at_the_end_and_undoes_on_an_error(database: Engine) -> None:
     sessions = session_factory(database)
     with sessions.begin() as session:
         session.add(QueryLog(query_text="kept"))
-    with pytest.raises(ZeroDivisionError), sessions.begin() as session:
-        session.add(QueryLog(query_text="undone"))
-        session.flush()
-        _ = 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        add_and_fail(sessions)
     with sessions() as session:
         assert session.scalars(sa.select(QueryLog.query_text)).all() == ["kept"]
 
@@ -165,6 +172,8 @@ def test_open_engine_takes_the_address_given(empty_database: Engine) -> None:
     address = empty_database.url.set(drivername="postgresql").render_as_string(hide_password=False)
     engine = open_engine(Settings(database_url=address))
     with engine.connect() as connection:
-        assert connection.scalar(sa.text("SELECT current_database()")) == empty_database.url.database
+        assert (
+            connection.scalar(sa.text("SELECT current_database()")) == empty_database.url.database
+        )
         assert connection.scalar(sa.text("SHOW application_name")) == "resume_lab"
     engine.dispose()

@@ -80,16 +80,15 @@ def test_recall_is_that_of_the_same_index_asked_in_sql(
     with scratch_copy(database, clustered.vectors) as scratch:
         (point,) = measure_setting(scratch, clustered, IVFFlat(40), [3], rounds=1).points
         hits = 0
-        with scratch.engine.begin() as connection:
-            with raw_connection(connection).cursor() as cursor:
-                cursor.execute("SET LOCAL enable_seqscan = off")
-                cursor.execute("SET LOCAL ivfflat.probes = 3")
-                for text, true in zip(clustered.query_texts, clustered.truth.ids, strict=True):
-                    cursor.execute(
-                        f"SELECT id FROM {scratch.schema}.items ORDER BY embedding <=> %s LIMIT 10",  # noqa: S608
-                        [text],
-                    )
-                    hits += len({row[0] for row in cursor.fetchall()} & set(true.tolist()))
+        statement = f"SELECT id FROM {scratch.schema}.items ORDER BY embedding <=> %s LIMIT 10"  # noqa: S608
+        with (
+            scratch.engine.begin() as connection,
+            raw_connection(connection).cursor() as cursor,
+        ):
+            cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL ivfflat.probes = 3")
+            for text, true in zip(clustered.query_texts, clustered.truth.ids, strict=True):
+                cursor.execute(statement, [text])
+                hits += len({row[0] for row in cursor.fetchall()} & set(true.tolist()))
     assert 0 < hits < 400
     assert point.recall == pytest.approx(hits / 400)
 

@@ -31,7 +31,8 @@ def test_percentiles_are_those_of_the_samples() -> None:
 
 @pytest.mark.parametrize(
     ("samples", "has_p95", "has_p99"),
-    [(1, False, False), (58, False, False), (59, True, False), (298, True, False), (299, True, True)],
+    [(1, False, False), (58, False, False), (59, True, False), (298, True, False),
+     (299, True, True)],
 )  # fmt: skip
 def test_a_percentile_of_too_few_samples_is_not_given(
     samples: int, has_p95: bool, has_p99: bool

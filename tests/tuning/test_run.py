@@ -10,6 +10,7 @@ from sqlalchemy.engine import Engine
 
 from resume_lab.errors import ExperimentError
 from resume_lab.tuning import TuningResult, Workload, tune
+from resume_lab.tuning.grid import default_lists, default_probes
 from resume_lab.tuning.run import machine
 
 from .factory import unit_rows
@@ -76,7 +77,8 @@ def test_the_environment_is_that_of_the_server(database: Engine, workload: Workl
 def test_without_lists_and_probes_common_guidance_is_tried(database: Engine) -> None:
     workload = Workload.of(unit_rows(400, 4), unit_rows(20, 4, seed=1))
     found = tune(database, workload, rounds=1)
-    assert [(p.lists, p.probes) for p in found.points] == [(6, 1), (6, 2), (6, 3)]
+    expected = [(lists, probes) for lists in default_lists(400) for probes in default_probes(lists)]
+    assert [(point.lists, point.probes) for point in found.points] == expected
 
 
 @pytest.mark.parametrize(
@@ -144,7 +146,8 @@ def other_statements(engine: Engine) -> list[str]:
         found = connection.scalars(
             sa.text(
                 "SELECT query FROM pg_stat_activity WHERE datname = current_database() "
-                "AND state <> 'idle' AND pid <> pg_backend_pid() AND backend_type = 'client backend'"
+                "AND state <> 'idle' AND pid <> pg_backend_pid() "
+                "AND backend_type = 'client backend'"
             )
         )
         return list(found)

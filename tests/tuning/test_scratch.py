@@ -12,7 +12,7 @@ from resume_lab.database import copy
 from resume_lab.database.indexes import raw_connection
 from resume_lab.database.session import engine_for
 from resume_lab.errors import DatabaseError
-from resume_lab.tuning import scratch_copy
+from resume_lab.tuning import Storage, scratch_copy
 from resume_lab.tuning.scratch import SCHEMA_PREFIX, drop_abandoned
 
 from .factory import unit_rows
@@ -69,6 +69,23 @@ def abandoned(engine: Engine) -> str:
                 return schema
             connection.execute(sa.text("SELECT pg_sleep(0.01)"))
     raise AssertionError("the server did not notice the death of a client")
+
+
+def test_storage_is_what_was_asked_for(database: Engine) -> None:
+    found = {}
+    for storage in Storage:
+        with (
+            scratch_copy(database, unit_rows(20), storage=storage) as scratch,
+            database.connect() as connection,
+        ):
+            found[storage] = connection.scalar(
+                sa.text(
+                    "SELECT attstorage FROM pg_attribute WHERE attname = 'embedding' "
+                    "AND attrelid = CAST(:table AS regclass)"
+                ),
+                {"table": ".".join(scratch.table)},
+            )
+    assert found == {Storage.EXTERNAL: "e", Storage.PLAIN: "p"}
 
 
 def test_the_copy_equals_the_array_and_id_is_the_row(database: Engine) -> None:

@@ -1,0 +1,59 @@
+"""Measure what the README shows, redraw its pictures, and print its table.
+
+20,000 rows x 1536, 200 held-out queries, on a server of its own. Takes a few minutes; the machine
+should have nothing else to do.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmarks.seed_speed import empty_database
+from resume_lab.config import project_root
+from resume_lab.report import points_frame, recall_by_data, recall_latency, recall_probes
+from resume_lab.tuning import TuningResult, Workload, tune
+from resume_lab.vectors import Kind
+
+ROWS = 20_000
+LISTS = (20, 100, 141)
+TARGET_RECALL = 0.95
+
+
+def main() -> None:
+    """Write the pictures to docs/ and print the cheapest setting of each kind and lists."""
+    results: dict[str, TuningResult] = {}
+    with empty_database() as engine:
+        for kind in Kind:
+            workload = Workload.generated(kind, ROWS)
+            results[kind.value] = tune(
+                engine, workload, lists=LISTS, target_recall=TARGET_RECALL, progress=True
+            )
+    folder = project_root() / "docs"
+    folder.mkdir(exist_ok=True)
+    clustered = results[Kind.CLUSTERED]
+    _write(folder / "recall_latency.png", recall_latency(clustered).png())
+    _write(folder / "recall_probes.png", recall_probes(clustered).png())
+    _write(folder / "recall_by_data.png", recall_by_data(results).png())
+    for result in results.values():
+        print(f"\n{result.workload.source}, exact scan {result.exact.latency.p50_ms:.1f} ms")
+        print(_cheapest(result))
+        print(result.why)
+    environment = clustered.environment
+    print(f"\n{environment.date}, {environment.machine}")
+    print(f"PostgreSQL {environment.server_version}, pgvector {environment.pgvector_version}")
+
+
+def _cheapest(result: TuningResult) -> str:
+    points = points_frame(result)
+    meeting = points[points["recall"] >= TARGET_RECALL].sort_values("p50_ms")
+    columns = ["probes", "recall", "recall_low", "recall_high", "p50_ms", "speedup_vs_exact"]
+    return str(meeting.groupby("lists").first()[[*columns, "used_index"]].round(3).to_string())
+
+
+def _write(path: Path, png: bytes) -> None:
+    path.write_bytes(png)
+    print(f"wrote {path.name}")
+
+
+if __name__ == "__main__":
+    main()

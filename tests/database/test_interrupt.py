@@ -1,0 +1,72 @@
+"""An interrupt ends a statement on the server, not only the wait for it."""
+
+import signal
+import time
+
+import psycopg2
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+
+from resume_lab.database.indexes import raw_connection
+from resume_lab.database.interrupt import interruptible
+
+SLEEP = """
+import sys
+from resume_lab.config import parse_database_url
+from resume_lab.database.indexes import raw_connection
+from resume_lab.database.interrupt import interruptible
+from resume_lab.database.session import engine_for
+
+with engine_for(parse_database_url(sys.argv[1])).connect() as connection:
+    raw = raw_connection(connection)
+    cursor = raw.cursor()
+    try:
+        interruptible(raw, lambda: cursor.execute("SELECT pg_sleep(30)"))
+    except KeyboardInterrupt:
+        raw.rollback()
+        cursor.execute("SELECT 'still usable'")
+        print(cursor.fetchone()[0])
+"""
+
+
+def sleepers(engine: Engine) -> int:
+    with engine.connect() as connection:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = "
+        return connection.scalar(sa.text(query + "current_database()"))
+
+
+def wait_for_sleepers(engine: Engine, number: int, within_s: float) -> None:
+    deadline = time.monotonic() + within_s
+    while sleepers(engine) != number:
+        assert time.monotonic() < deadline, f"{sleepers(engine)} statements run"
+        time.sleep(0.02)
+
+
+def test_ctrl_c_ends_the_statement_here_and_on_the_server(
+    empty_database: Engine, start_python
+) -> None:
+    url = empty_database.url.set(drivername="postgresql").render_as_string()
+    process = start_python(SLEEP, url)
+    wait_for_sleepers(empty_database, 1, within_s=20)
+    start = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    said, errors = process.communicate(timeout=20)
+    assert time.monotonic() - start < 2
+    assert said.strip() == "still usable", errors
+    wait_for_sleepers(empty_database, 0, within_s=1)
+
+
+def test_without_an_interrupt_the_result_comes_back(empty_database: Engine) -> None:
+    with empty_database.connect() as connection:
+        raw = raw_connection(connection)
+        cursor = raw.cursor()
+        interruptible(raw, lambda: cursor.execute("SELECT 6 * 7"))
+        assert interruptible(raw, cursor.fetchone) == (42,)
+
+
+def test_an_error_of_the_statement_comes_back(empty_database: Engine) -> None:
+    with empty_database.connect() as connection:
+        raw = raw_connection(connection)
+        with pytest.raises(psycopg2.errors.DivisionByZero):
+            interruptible(raw, lambda: raw.cursor().execute("SELECT 1 / 0"))

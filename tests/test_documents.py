@@ -1,0 +1,138 @@
+"""What the documents say is so: commands exist, links lead somewhere, SQL and migrations run."""
+
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from sqlalchemy.engine import Engine
+
+from resume_lab.config import project_root
+
+ROOT = project_root()
+DOCUMENTS = sorted(ROOT.glob("*.md"))
+README = (ROOT / "README.md").read_text()
+GUIDE = (ROOT / "MIGRATION_GUIDE.md").read_text()
+HEADER = """
+import sqlalchemy as sa
+from alembic import op
+
+revision = "{revision}"
+down_revision = "5a003342d559"
+"""
+
+
+def _sections(text: str) -> set[str]:
+    titles = re.findall(r"^#+ (.+)$", text, flags=re.M)
+    return {re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in titles}
+
+
+def _table_names(text: str, heading: str) -> list[str]:
+    section = text.partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    return re.findall(r"^\| `?([\w.-]+)`? \|", section, flags=re.M)[1:]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_within_the_project_leads_somewhere(document: Path) -> None:
+    links = re.findall(r"\]\(([^)]+)\)", document.read_text())
+    for link in links:
+        if link.startswith("http"):
+            continue
+        path, _, section = link.partition("#")
+        target = document.parent / path if path else document
+        assert target.exists(), link
+        if section:
+            assert section in _sections(target.read_text()), link
+
+
+def test_readme_names_make_targets_that_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.M))
+    named = set(re.findall(r"(?:`|^)make ([a-z]+)", README, flags=re.M))
+    assert {"lab", "tune", "test"} <= named <= targets
+
+
+def test_readme_names_commands_that_exist() -> None:
+    commands = set(
+        re.findall(r"`resume-lab ([a-z]+(?: (?:start|stop|status|url))?)", README + GUIDE)
+    )
+    assert {"verify", "migrate", "seed", "db start", "db stop"} <= commands
+    for words in commands:
+        result = subprocess.run(
+            [ROOT / ".venv/bin/resume-lab", *words.split(), "--help"],
+            capture_output=True,
+            check=False,
+        )
+        assert result.returncode == 0, words
+
+
+def test_readme_and_the_first_notebook_list_every_notebook() -> None:
+    names = [path.stem for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+    assert _table_names(README, "The notebooks") == names
+    first = (ROOT / "notebooks/00_start.ipynb").read_text()
+    assert re.findall(r"\]\((\w+)\.ipynb\)", first) == names[1:]
+
+
+def test_readme_says_what_each_dependency_is_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = [re.split(r"[><=]", wanted)[0] for wanted in project["dependencies"]]
+    assert _table_names(README, "What each package is for") == names
+    for wanted in project["optional-dependencies"]["dev"]:
+        assert re.split(r"[><=]", wanted)[0] in README.partition("For development:")[2]
+
+
+def test_every_dependency_is_pinned_and_no_file_names_a_host() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    constraints = (ROOT / "constraints.txt").read_text()
+    pinned = {line.partition("==")[0].lower() for line in constraints.splitlines() if "==" in line}
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
+    assert {re.split(r"[><=]", name)[0] for name in wanted} <= pinned
+    assert "://" not in constraints
+    assert "://" not in (ROOT / "pyproject.toml").read_text()
+
+
+def _migrations_of_guide() -> list[str]:
+    blocks = re.findall(r"^( *)```python\n(.*?)^ *```", GUIDE, flags=re.M | re.S)
+    texts = [re.sub(f"^{indent}", "", block, flags=re.M) for indent, block in blocks]
+    return [text for text in texts if "def upgrade" in text]
+
+
+def test_the_guide_shows_two_migrations() -> None:
+    assert len(_migrations_of_guide()) == 2
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["concurrent index", "3072 dimensions"])
+def test_the_migrations_of_the_guide_run_and_can_be_undone(
+    any_empty_database: Engine, tmp_path: Path, number: int
+) -> None:
+    shutil.copy(ROOT / "alembic.ini", tmp_path)
+    shutil.copytree(ROOT / "migrations", tmp_path / "migrations")
+    written = HEADER.format(revision="feedfeedfeed") + _migrations_of_guide()[number]
+    (tmp_path / "migrations/versions/20260301_feedfeedfeed_guide.py").write_text(written)
+    config = Config(tmp_path / "alembic.ini")
+    config.attributes["connection"] = any_empty_database
+    command.upgrade(config, "head")
+    with any_empty_database.connect() as connection:
+        indexes = connection.scalars(sa.text("SELECT indexdef FROM pg_indexes")).all()
+    assert sum("USING ivfflat" in index for index in indexes) == 2
+    command.downgrade(config, "-1")
+    command.upgrade(config, "head")
+    command.downgrade(config, "base")
+
+
+def test_the_sql_of_the_guide_runs(any_empty_database: Engine, tmp_path: Path) -> None:
+    test_the_migrations_of_the_guide_run_and_can_be_undone(any_empty_database, tmp_path, 1)
+    config = Config(tmp_path / "alembic.ini")
+    config.attributes["connection"] = any_empty_database
+    command.upgrade(config, "head")
+    vector = "[" + ",".join(["1"] * 3072) + "]"
+    autocommit = any_empty_database.execution_options(isolation_level="AUTOCOMMIT")
+    with autocommit.connect() as connection:
+        for block in re.findall(r"```sql\n(.*?)```", GUIDE, flags=re.S):
+            for statement in block.replace("$1", f"'{vector}'").split(";"):
+                if statement.strip():
+                    connection.exec_driver_sql(statement.replace("%", "%%"))
