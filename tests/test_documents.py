@@ -82,7 +82,10 @@ def test_readme_says_what_each_dependency_is_for() -> None:
     names = [re.split(r"[><=]", wanted)[0] for wanted in project["dependencies"]]
     assert _table_names(README, "What each package is for") == names
     for wanted in project["optional-dependencies"]["dev"]:
-        assert re.split(r"[><=]", wanted)[0] in README.partition("## What the development packages are for")[2]
+        assert (
+            re.split(r"[><=]", wanted)[0]
+            in README.partition("## What the development packages are for")[2]
+        )
 
 
 def test_every_dependency_is_pinned_and_no_file_names_a_host() -> None:
