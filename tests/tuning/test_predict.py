@@ -1,0 +1,100 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy.engine import Engine
+
+from resume_lab.database import IVFFlat
+from resume_lab.errors import ExperimentError
+from resume_lab.tuning import Point, Workload, measure, scratch_copy
+from resume_lab.tuning.predict import Prediction, candidate_lists, fit_cost, predict
+from resume_lab.vectors import Curve
+
+from .factory import point
+
+
+def _prediction(*curves: Curve) -> Prediction:
+    workload = Workload.generated("clustered", 60, n_queries=5, dim=8)
+    return Prediction(workload, curves, 0.1)
+
+
+def _at(lists: int, probes: int, p50_ms: float) -> Point:
+    return point(lists, probes, 0.9, p50_ms)
+
+
+def _even(lists: int, rows: int = 1000) -> Curve:
+    """The curve of lists of one size."""
+    scanned = np.arange(1, lists + 1) * rows / lists
+    return Curve(lists, np.linspace(0.5, 1, lists), scanned, 1.0)
+
+
+@pytest.mark.parametrize("rows", [20_000, 50_000, 1_000_000])
+def test_candidates_hold_what_guidance_names_and_grow_in_equal_ratios(rows: int) -> None:
+    lists = candidate_lists(rows, own=[7])
+    root = math.isqrt(rows)
+    assert {7, rows // 1000, root, 4 * root} <= set(lists)
+    grid = candidate_lists(rows)
+    ratios = np.array(grid[1:]) / np.array(grid[:-1])
+    assert ratios.max() < 2
+
+
+@given(st.integers(1, 10**9))
+def test_candidates_can_be_built_on_any_number_of_rows(rows: int) -> None:
+    lists = candidate_lists(rows)
+    assert lists == sorted(set(lists))
+    assert 1 <= lists[0] <= lists[-1] <= max(1, min(32_768, rows // 5))
+
+
+def test_a_prediction_has_the_curves_that_were_asked_for() -> None:
+    workload = Workload.generated("clustered", 500, n_queries=20, dim=16)
+    found = predict(workload, [12, 4, 4])
+    assert [curve.lists for curve in found.curves] == [4, 12]
+    assert found.curve(12).recall[-1] == 1
+    assert found.build_memory_bytes(4) == IVFFlat(4).build_memory_bytes(16)
+    with pytest.raises(ExperimentError, match="there are 4, 12"):
+        found.curve(5)
+
+
+def test_the_cost_model_finds_the_costs_that_made_the_times() -> None:
+    prediction = _prediction(_even(10), _even(50))
+    points = [
+        _at(lists, probes, 0.3 + 0.002 * lists + 0.01 * probes * 1000 / lists)
+        for lists in (10, 50)
+        for probes in (1, 4, 9)
+    ]
+    model = fit_cost(points, prediction)
+    assert (model.fixed_ms, model.list_ms, model.row_ms) == pytest.approx((0.3, 0.002, 0.01))
+    assert model.error == pytest.approx(0, abs=1e-9)
+    assert model.p50_ms(_even(20))[3] == pytest.approx(0.3 + 0.04 + 0.01 * 200)
+
+
+def test_no_part_of_the_time_is_negative() -> None:
+    prediction = _prediction(_even(10), _even(50))
+    points = [_at(10, 1, 2.0), _at(10, 5, 6.0), _at(50, 1, 0.2), _at(50, 25, 5.0)]
+    model = fit_cost(points, prediction)
+    assert min(model.fixed_ms, model.list_ms, model.row_ms) >= 0
+    assert model.row_ms > 0
+    assert model.error > 0
+
+
+def test_too_few_points_are_refused() -> None:
+    with pytest.raises(ExperimentError, match="3 measured points are too few"):
+        fit_cost([_at(10, 1, 1.0)] * 3, _prediction(_even(10)))
+
+
+def test_time_predicted_for_an_index_that_was_not_measured_is_near(database: Engine) -> None:
+    workload = Workload.generated("clustered", 4000, n_queries=40)
+    prediction = predict(workload, [10, 25, 60])
+    with scratch_copy(database, workload.vectors) as scratch:
+        known = [
+            point
+            for lists in (10, 60)
+            for point in measure(scratch, workload, IVFFlat(lists), [1, 3, 8]).points
+        ]
+        model = fit_cost(known, prediction)
+        unknown = measure(scratch, workload, IVFFlat(25), [2, 8]).points
+    for found in unknown:
+        predicted = model.p50_ms(prediction.curve(25))[found.probes - 1]
+        assert 0.4 < predicted / found.latency.p50_ms < 2.5
