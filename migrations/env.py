@@ -2,11 +2,11 @@
 
 from logging.config import fileConfig
 
-from alembic import context
+from alembic import command, context
 from alembic.util import CommandError
 from sqlalchemy.engine import Connection, Engine
 
-from resume_lab.config import DRIVER
+from resume_lab.config import DRIVER, AppEnv, Settings
 from resume_lab.database import models
 from resume_lab.database.schema import (
     include_object,
@@ -22,6 +22,17 @@ called_from_terminal = config.cmd_opts is not None
 
 if called_from_terminal and config.config_file_name is not None:
     fileConfig(config.config_file_name, disable_existing_loggers=False)
+
+
+def check_downgrade() -> None:
+    """Refuse to go back in prod unless the command line says `-x yes=true`."""
+    action = getattr(config.cmd_opts, "cmd", (None,))[0]
+    said = context.get_x_argument(as_dictionary=True).get("yes")
+    if action is command.downgrade and said != "true" and Settings().app_env is AppEnv.PROD:
+        raise CommandError(
+            "APP_ENV is prod, and going back drops tables with their rows.\n"
+            "If that is meant: alembic -x yes=true downgrade ..."
+        )
 
 
 def run_offline() -> None:
@@ -70,6 +81,7 @@ if context.is_offline_mode():
     run_offline()
 else:
     try:
+        check_downgrade()
         run_online()
     except LabError as error:
         if not called_from_terminal:

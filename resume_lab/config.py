@@ -24,6 +24,8 @@ DRIVER = "postgresql+psycopg2"
 ACCEPTED_SCHEMES = ("postgresql", "postgres", DRIVER)
 MAX_PORT = 65_535
 EXAMPLE_URL = "postgresql://user:password@host:5432/database"
+SECRET_OPTIONS = ("sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key")
+"""Secrets that libpq takes among its options, where nothing masks them."""
 
 
 class AppEnv(StrEnum):
@@ -58,7 +60,7 @@ def parse_database_url(text: str) -> sa.URL:
             hint=f"Write {EXAMPLE_URL}, or remove the line to use the embedded PostgreSQL.",
         )
     _check_scheme(text)
-    _check_at_signs(text)
+    text = _with_one_at_sign(text)
     try:
         url = sa.make_url(text)
     except (sa.exc.ArgumentError, ValueError):
@@ -102,13 +104,24 @@ def _check_scheme(text: str) -> None:
     )
 
 
-def _check_at_signs(text: str) -> None:
-    """Refuse a second @: what follows the first would be taken for a host, and shown in errors."""
-    if text.partition("://")[2].count("@") > 1:
+def _with_one_at_sign(text: str) -> str:
+    """Refuse a second @: what follows the first would be taken for a host, and shown in errors.
+
+    One in the value of an option is encoded. After a question mark that belongs to the password
+    there is no option, or none that libpq knows.
+    """
+    address, mark, query = text.partition("?")
+    options = [option.partition("=") for option in query.split("&")]
+    astray = any(
+        "@" in name + value and not (equals and _known_to_libpq(name))
+        for name, equals, value in options
+    )
+    if astray or address.partition("://")[2].count("@") > 1:
         raise ConfigError(
             "DATABASE_URL has more than one @: the password contains one.",
             hint="In a password write @ as %40, # as %23, / as %2F, ? as %3F, : as %3A, % as %25.",
         )
+    return address + mark + query.replace("@", "%40")
 
 
 def _checked_host(url: sa.URL) -> sa.URL:
@@ -126,6 +139,12 @@ def _checked_query(url: sa.URL) -> sa.URL:
     if password is not None:
         url = url.set(password=password if isinstance(password, str) else password[-1])
     for name in query:
+        if name in SECRET_OPTIONS:
+            raise ConfigError(
+                f"DATABASE_URL has the option {name}, a secret that would be shown in messages.",
+                hint="Log in with a password, or with an unencrypted key file of mode 0600 that "
+                "sslkey names.",
+            )
         if not _known_to_libpq(name):
             prisma = " (it is Prisma's)" if name == "pgbouncer" else ""
             raise ConfigError(
@@ -173,7 +192,13 @@ def _to_secret_url(value: object) -> SecretStr:
 def _env_file() -> Path | None:
     named = os.environ.get("LAB_ENV_FILE")
     if named is not None:
-        return Path(named)
+        path = Path(named)
+        if not path.exists() or path.is_dir():
+            raise ConfigError(
+                f"LAB_ENV_FILE names {named!r}, which is not a file.",
+                hint=f"Correct it, or remove it to use .env; {os.devnull} means no file.",
+            )
+        return path
     try:
         return project_root() / ".env"
     except ConfigError:
@@ -193,8 +218,8 @@ def _number(value: object) -> object:
     return int(text) if text.isdecimal() else value
 
 
-class Settings(BaseSettings):
-    """What can be set, each by the environment variable of the same name in capitals."""
+class _LabFolder(BaseSettings):
+    """The folder alone, whatever the other settings are."""
 
     model_config = SettingsConfigDict(
         extra="ignore",
@@ -203,30 +228,15 @@ class Settings(BaseSettings):
         env_file_encoding="utf-8-sig",
     )
 
-    database_url: Annotated[SecretStr, BeforeValidator(_to_secret_url)] | None = None
-    """The PostgreSQL to use. Absent: the embedded one."""
-
-    app_env: AppEnv = AppEnv.DEV
-    """dev, staging or prod."""
-
     lab_dir: Annotated[Path, BeforeValidator(_lab_dir)] = Field(
         default=Path(".lab"), validate_default=True
     )
-    """Folder of the embedded server and of results; relative to the project."""
-
-    lab_postgres: Annotated[Literal[18, 16], BeforeValidator(_number)] = 18
-    """Major version of the embedded PostgreSQL."""
-
-    lab_rows: Annotated[int, Field(ge=500, le=1_000_000)] = 20_000
-    """Rows that the notebooks seed and measure."""
-
-    lab_queries: Annotated[int, Field(ge=20, le=10_000)] = 200
-    """Held-out queries that the notebooks measure with."""
+    """Folder of the embedded server; relative to the project."""
 
     def __init__(self, **values: Any) -> None:
         """Read the environment and `.env`; raise ConfigError naming what is wrong with which."""
-        values.setdefault("_env_file", _env_file())
         try:
+            values.setdefault("_env_file", _env_file())
             super().__init__(**values)
         except ValidationError as error:
             raise ConfigError(_explain(error), hint="See .env.example for every setting.") from None
@@ -234,6 +244,34 @@ class Settings(BaseSettings):
             raise ConfigError(
                 ".env is not UTF-8 text.", hint="Save it again as UTF-8; see .env.example."
             ) from None
+        except OSError as error:
+            raise ConfigError(
+                f"{error.filename or '.env'} cannot be read: {error.strerror}.",
+                hint="Let your user read it, or name another file in LAB_ENV_FILE.",
+            ) from None
+
+
+class EmbeddedSettings(_LabFolder):
+    """What the embedded server needs to know; DATABASE_URL is not looked at."""
+
+    lab_postgres: Annotated[Literal[18, 16], BeforeValidator(_number)] = 18
+    """Major version of the embedded PostgreSQL."""
+
+
+class Settings(EmbeddedSettings):
+    """What can be set, each by the environment variable of the same name in capitals."""
+
+    database_url: Annotated[SecretStr, BeforeValidator(_to_secret_url)] | None = None
+    """The PostgreSQL to use. Absent: the embedded one."""
+
+    app_env: AppEnv = AppEnv.DEV
+    """dev, staging or prod."""
+
+    lab_rows: Annotated[int, Field(ge=500, le=1_000_000)] = 20_000
+    """Rows that the notebooks seed and measure."""
+
+    lab_queries: Annotated[int, Field(ge=20, le=10_000)] = 200
+    """Held-out queries that the notebooks measure with."""
 
     @property
     def url(self) -> sa.URL | None:
@@ -241,6 +279,11 @@ class Settings(BaseSettings):
         if self.database_url is None:
             return None
         return sa.make_url(self.database_url.get_secret_value())
+
+
+def lab_dir() -> Path:
+    """Return the folder of the embedded server; no other setting is read, so none can be wrong."""
+    return _LabFolder().lab_dir
 
 
 def _explain(error: ValidationError) -> str:

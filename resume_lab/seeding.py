@@ -21,14 +21,19 @@ from numpy.typing import NDArray
 from sqlalchemy.engine import Connection, Engine
 from tqdm.auto import tqdm
 
+from resume_lab.config import AppEnv, Settings
 from resume_lab.database import copy
 from resume_lab.database.indexes import drop_vector_indexes, raw_connection
 from resume_lab.database.interrupt import interruptible
 from resume_lab.database.models import EMBEDDING_DIM, ChunkEmbedding, DocumentChunk
-from resume_lab.errors import DataError, SchemaError
+from resume_lab.database.schema import translated_errors
+from resume_lab.errors import ConfigError, DataError, SchemaError
 from resume_lab.vectors import Kind, load_vectors, stream, unit, validate_vectors
 
 BATCH_ROWS = 1024
+LOCK_WAIT = "30s"
+"""How long a load waits for a table that another session has locked."""
+
 CHUNK_COLUMNS = (
     "chunk_id",
     "content",
@@ -80,8 +85,13 @@ def seed(
     kind: Kind | str = Kind.RANDOM,
     seed: int = 0,
     progress: bool = False,
+    allow_prod: bool = False,
 ) -> SeedReport:
-    """Load `rows` generated unit vectors; rows already there from the same generator count."""
+    """Load `rows` generated unit vectors; rows already there from the same generator count.
+
+    Raises ConfigError where APP_ENV is prod, unless `allow_prod`.
+    """
+    _check_env(allow_prod)
     kind = Kind(kind)
     if rows < 1:
         raise DataError(f"rows is {rows}; it must be at least 1.")
@@ -101,11 +111,15 @@ def seed(
     return _seed(engine, synthetic_model(kind, seed), rows, batches, progress=progress)
 
 
-def seed_file(engine: Engine, path: Path, *, progress: bool = False) -> SeedReport:
+def seed_file(
+    engine: Engine, path: Path, *, progress: bool = False, allow_prod: bool = False
+) -> SeedReport:
     """Load the vectors of a `.npy`, `.npz` or `.parquet` file, scaled to unit length.
 
-    Raises DataError, before anything is written, naming the first bad row.
+    Raises DataError, before anything is written, naming the first bad row; ConfigError where
+    APP_ENV is prod, unless `allow_prod`.
     """
+    _check_env(allow_prod)
     vectors = load_vectors(path)
     validate_vectors(vectors, dim=EMBEDDING_DIM, what=path.name)
 
@@ -130,8 +144,16 @@ def file_model(path: Path, vectors: NDArray[np.float32]) -> str:
     return f"file/{name[:120]}@{digest.hexdigest()[:12]}"
 
 
+def _check_env(allow_prod: bool) -> None:
+    if not allow_prod and Settings().app_env is AppEnv.PROD:
+        raise ConfigError(
+            "APP_ENV is prod, where no rows are added without being asked for.",
+            hint="If that is meant: `resume-lab seed --yes`, or allow_prod=True from Python.",
+        )
+
+
 def _seed(engine: Engine, model: str, rows: int, batches: Batches, *, progress: bool) -> SeedReport:
-    with engine.begin() as connection:
+    with translated_errors(), engine.begin() as connection:
         return interruptible(
             raw_connection(connection),
             lambda: _load(connection, model, rows, batches, progress=progress),
@@ -142,6 +164,7 @@ def _load(
     connection: Connection, model: str, rows: int, batches: Batches, *, progress: bool
 ) -> SeedReport:
     """Do the whole of it in the transaction of `connection`."""
+    _set_timeouts(connection)
     _lock(connection)
     present = _present(connection, model)
     if present >= rows:
@@ -164,8 +187,27 @@ def _load(
     return SeedReport(model, added, present, loaded - start, time.perf_counter() - loaded)
 
 
+def _set_timeouts(connection: Connection) -> None:
+    """Wait for a lock LOCK_WAIT at most, but load for as long as it takes, in this transaction.
+
+    A lock_timeout of the role, the database or the URL goes first. Hosts that end statements after
+    two minutes would end every larger load.
+    """
+    connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+    connection.execute(
+        sa.text(
+            "SELECT set_config('lock_timeout', :wait, true) "
+            "WHERE current_setting('lock_timeout') = '0'"
+        ),
+        {"wait": LOCK_WAIT},
+    )
+
+
 def _lock(connection: Connection) -> None:
-    """Keep other writers out until the end; readers wait only while the index is away."""
+    """Keep other writers out of the chunks until the end.
+
+    Readers of the chunks go on; those of the embeddings wait from the drop of the index to the end.
+    """
     try:
         connection.execute(sa.text("LOCK TABLE document_chunks IN SHARE ROW EXCLUSIVE MODE"))
     except sa.exc.ProgrammingError as error:

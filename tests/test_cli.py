@@ -313,7 +313,6 @@ def test_tune_migrates_measures_generated_vectors_and_prints_a_verdict(
     assert "lists  probes  recall" in done.stdout
     assert "recall@10" in done.stdout
     assert max(map(len, done.stdout.partition("Build the index")[0].splitlines())) <= 100
-    assert "Fewer than" not in done.stdout or "probes 1" in done.stdout
     assert schema.is_current(empty_database)
 
 
@@ -337,9 +336,7 @@ def test_json_to_the_terminal_is_nothing_but_json(lab: Run, tmp_path: Path) -> N
     found = json.loads(done.stdout)
     assert found["workload"]["source"] == "stored embeddings of synthetic/clustered/seed=0"
     assert done.stderr == f"Report: {tmp_path / 'r.html'}\n"
-    advice = found["recommendation"]
-    if advice is not None:
-        assert "WHERE embedding_model = 'synthetic/clustered/seed=0'" in advice["ddl"]
+    assert found["recommendation"] is not None or found["why"]
 
 
 def test_with_nothing_stored_a_default_set_is_seeded(

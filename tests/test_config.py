@@ -1,5 +1,6 @@
 """Settings: which addresses are taken, what is said of the others, where values come from."""
 
+import errno
 import os
 import re
 import subprocess
@@ -12,7 +13,14 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resume_lab.config import AppEnv, Settings, parse_database_url, project_root
+from resume_lab.config import (
+    SECRET_OPTIONS,
+    AppEnv,
+    Settings,
+    lab_dir,
+    parse_database_url,
+    project_root,
+)
 from resume_lab.errors import ConfigError
 
 CANARY = "c4n4ry"
@@ -101,7 +109,8 @@ def test_no_refusal_repeats_the_password(password: str, form: str, encoded: bool
 
 
 @pytest.mark.parametrize(
-    "password", ["p@{}", "p@{}/word", "p@{}?word", "p@{}:word", "@{}@", "p@{}#word", "p/@?{}"]
+    "password",
+    ["p@{}", "p@{}/word", "p@{}?word", "p@{}:word", "@{}@", "p@{}#word", "p@x?{}=1", "p/@?{}"],
 )
 def test_an_at_sign_in_the_password_is_found_wherever_it_cuts_the_address(password: str) -> None:
     said = refused(f"postgresql://me:{password.format(CANARY)}@localhost/lab")
@@ -176,6 +185,21 @@ def test_a_password_among_the_options_is_moved_to_where_it_is_masked() -> None:
     assert CANARY not in str(url)
 
 
+@pytest.mark.parametrize("option", SECRET_OPTIONS)
+def test_a_secret_that_nothing_masks_is_refused_without_showing_it(option: str) -> None:
+    said = refused(f"postgresql://me@db.example.com/lab?{option}={CANARY}")
+    assert option in said
+    assert "sslkey" in said
+    assert CANARY not in said
+
+
+@pytest.mark.parametrize("address", ["me:pw@localhost:5432", "me@localhost", "localhost:5432"])
+def test_an_option_may_contain_an_at_sign(address: str) -> None:
+    plain = parse_database_url(f"postgresql://{address}/lab")
+    url = parse_database_url(f"postgresql://{address}/lab?application_name=a@b")
+    assert url == plain.update_query_dict({"application_name": "a@b"})
+
+
 def test_no_address_means_the_embedded_server() -> None:
     assert Settings().url is None
 
@@ -225,6 +249,40 @@ def test_a_file_that_is_not_utf8_is_an_error_of_its_own(
     monkeypatch.setenv("LAB_ENV_FILE", str(file))
     with pytest.raises(ConfigError, match="UTF-8"):
         Settings()
+
+
+@pytest.mark.parametrize("name", ["absent", ""])
+def test_a_named_file_that_is_not_there_is_an_error(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAB_ENV_FILE", str(tmp_path / name) if name else "")
+    with pytest.raises(ConfigError, match=r"LAB_ENV_FILE names .*, which is not a file"):
+        Settings()
+    monkeypatch.setenv("LAB_ENV_FILE", os.devnull)
+    Settings()
+
+
+def test_a_file_that_may_not_be_read_is_an_error_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_env(tmp_path / "env", "LAB_ROWS=700")
+    monkeypatch.setenv("LAB_ENV_FILE", str(file))
+
+    def refuse(path: Path, **_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("dotenv.main.open", refuse, raising=False)  # root may read everything
+    with pytest.raises(ConfigError, match="env cannot be read: Permission denied"):
+        Settings()
+
+
+def test_the_folder_is_known_whatever_the_other_settings_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    expected = Settings().lab_dir
+    for name in ("DATABASE_URL", "LAB_POSTGRES", "APP_ENV", "LAB_ROWS"):
+        monkeypatch.setenv(name, "nonsense")
+    assert lab_dir() == expected
 
 
 def test_the_projects_file_is_found_from_any_folder(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """What the documents say is so: commands exist, links lead somewhere, SQL and migrations run."""
 
+import json
 import re
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -18,6 +20,18 @@ ROOT = project_root()
 DOCUMENTS = sorted(ROOT.glob("*.md"))
 README = (ROOT / "README.md").read_text()
 GUIDE = (ROOT / "MIGRATION_GUIDE.md").read_text()
+NOT_OURS = {
+    "memory required is 65 MB, maintenance_work_mem is 64 MB",
+    "column cannot have more than 2000 dimensions for ivfflat index",
+    "Can't locate revision identified by ...",
+    "Target database is not up to date",
+    "Python lacks venv",
+    "This role may not create the extension vector",
+    "DATABASE_URL is the address of Supabase's API",
+    "No measured setting reaches recall@10 ...",
+}
+"""Said by PostgreSQL, pgvector, Alembic or the Makefile, or put together from parts."""
+
 HEADER = """
 import sqlalchemy as sa
 from alembic import op
@@ -63,7 +77,7 @@ def test_readme_names_commands_that_exist() -> None:
     assert {"verify", "migrate", "seed", "db start", "db stop"} <= commands
     for words in commands:
         result = subprocess.run(
-            [ROOT / ".venv/bin/resume-lab", *words.split(), "--help"],
+            [Path(sys.executable).with_name("resume-lab"), *words.split(), "--help"],
             capture_output=True,
             check=False,
         )
@@ -75,6 +89,24 @@ def test_readme_and_the_first_notebook_list_every_notebook() -> None:
     assert _table_names(README, "The notebooks") == names
     first = (ROOT / "notebooks/00_start.ipynb").read_text()
     assert re.findall(r"\]\((\w+)\.ipynb\)", first) == names[1:]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda p: p.stem)
+def test_a_notebook_has_one_cell_of_parameters_a_finding_and_no_functions(path: Path) -> None:
+    cells = json.loads(path.read_text())["cells"]
+    sources = ["".join(cell["source"]) for cell in cells]
+    assert sum("parameters" in cell["metadata"].get("tags", ()) for cell in cells) == 1
+    assert not any(re.search(r"^\s*(def|class) ", source, flags=re.M) for source in sources)
+    finding = sources.index(next(s for s in sources if s.startswith("## Finding")))
+    assert any("assert " in source for source in sources[finding:])
+
+
+@pytest.mark.parametrize("document", [README, GUIDE], ids=["README", "MIGRATION_GUIDE"])
+def test_messages_quoted_in_troubleshooting_are_in_the_code(document: str) -> None:
+    code = "".join(path.read_text() for path in (ROOT / "resume_lab").rglob("*.py"))
+    section = document.partition("## Troubleshooting\n")[2].partition("\n## ")[0]
+    for quoted in set(re.findall(r"^\| `([^`]+)`", section, flags=re.M)) - NOT_OURS:
+        assert quoted.removeprefix(".lab ").split(":")[0].split(" ...")[0] in code, quoted
 
 
 def test_readme_says_what_each_dependency_is_for() -> None:
@@ -119,6 +151,7 @@ def test_the_migrations_of_the_guide_run_and_can_be_undone(
     config = Config(tmp_path / "alembic.ini")
     config.attributes["connection"] = any_empty_database
     command.upgrade(config, "head")
+    command.check(config)
     with any_empty_database.connect() as connection:
         indexes = connection.scalars(sa.text("SELECT indexdef FROM pg_indexes")).all()
     assert sum("USING ivfflat" in index for index in indexes) == 2

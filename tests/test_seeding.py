@@ -21,7 +21,8 @@ from resume_lab import seeding
 from resume_lab.database import copy, schema
 from resume_lab.database.indexes import raw_connection
 from resume_lab.database.models import EMBEDDING_DIM, ChunkEmbedding, DocumentChunk
-from resume_lab.errors import DatabaseError, DataError, SchemaError
+from resume_lab.database.session import engine_for
+from resume_lab.errors import ConfigError, DatabaseError, DataError, SchemaError
 from resume_lab.vectors import generate
 
 ROWS = 600
@@ -85,6 +86,66 @@ def test_the_same_seed_twice_adds_nothing_and_says_so(database: Engine) -> None:
     assert f"{ROWS} rows added" in str(first)
     assert again.rows_per_s == 0
     assert count(database, "chunk_embeddings") == count(database, "document_chunks") == ROWS
+
+
+@pytest.mark.parametrize(
+    "look", ["SELECT count(*) FROM chunk_embeddings", "LOCK TABLE document_chunks"]
+)
+def test_an_open_transaction_elsewhere_is_an_error_and_no_wait_for_ever(
+    database: Engine, look: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seeding, "LOCK_WAIT", "200ms")
+    with database.begin() as connection:
+        connection.execute(sa.text(look))
+        with pytest.raises(SchemaError, match="Another session holds a lock") as raised:
+            seeding.seed(database, rows=5)
+    assert "open transaction in a notebook" in raised.value.hint
+    assert count(database, "chunk_embeddings") == 0
+    assert seeding.seed(database, rows=5).added == 5
+
+
+def test_the_hosts_limits_do_not_end_a_load_but_those_on_locks_are_kept(
+    database: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, str]] = []
+    lock = seeding._lock
+
+    def look(connection: sa.Connection) -> None:
+        lock(connection)
+        seen.append(
+            tuple(
+                connection.scalar(sa.text(f"SHOW {name}"))
+                for name in ("statement_timeout", "lock_timeout")
+            )
+        )
+
+    monkeypatch.setattr(seeding, "_lock", look)
+    limits = {"options": "-c statement_timeout=2min -c lock_timeout=7s"}
+    limited = engine_for(database.url.update_query_dict(limits))
+    seeding.seed(limited, rows=5)
+    seeding.seed(database, rows=6)
+    assert seen == [("0", "7s"), ("0", "30s")]
+    with limited.connect() as connection:
+        assert connection.scalar(sa.text("SHOW statement_timeout")) == "2min"
+    limited.dispose()
+
+
+def test_in_prod_nothing_is_added_without_being_asked_for(
+    database: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save_npy(tmp_path / "mine.npy", generate("random", 5))
+    monkeypatch.setenv("APP_ENV", "prod")
+    for attempt in (
+        lambda: seeding.seed(database, rows=5),
+        lambda: seeding.seed_file(database, path),
+    ):
+        with pytest.raises(ConfigError, match="APP_ENV is prod") as raised:
+            attempt()
+        assert "--yes" in raised.value.hint
+        assert "allow_prod=True" in raised.value.hint
+    assert count(database, "document_chunks") == 0
+    assert seeding.seed(database, rows=5, allow_prod=True).added == 5
+    assert seeding.seed_file(database, path, allow_prod=True).added == 5
 
 
 def test_a_larger_one_adds_the_missing_rows(database: Engine) -> None:

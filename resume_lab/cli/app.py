@@ -132,7 +132,7 @@ def seed(
     confirm(settings, "This adds rows and rebuilds the vector index.", yes)
     engine = open_engine(settings)
     if file is not None:
-        report = seeding.seed_file(engine, file, progress=progress())
+        report = seeding.seed_file(engine, file, progress=progress(), allow_prod=True)
     else:
         report = seeding.seed(
             engine,
@@ -140,6 +140,7 @@ def seed(
             kind=kind or Kind.RANDOM,
             seed=seed_ or 0,
             progress=progress(),
+            allow_prod=True,
         )
     if as_json:
         print_json(report.as_dict())

@@ -6,9 +6,11 @@ import sqlalchemy as sa
 import typer
 
 from resume_lab.cli.console import Json, print_json
-from resume_lab.config import Settings
+from resume_lab.config import EmbeddedSettings, Settings, lab_dir
 from resume_lab.database import EmbeddedServer
+from resume_lab.database.embedded import servers_in
 from resume_lab.database.session import server
+from resume_lab.errors import ConfigError
 
 EXIT_NOT_RUNNING = 3
 
@@ -23,8 +25,9 @@ def start() -> None:
 
 @db.command(short_help="Stop it, whoever uses it.")
 def stop() -> None:
-    """Stop the embedded PostgreSQL, whoever uses it."""
-    typer.echo("Stopped." if _embedded().stop() else "It was not running.")
+    """Stop the embedded PostgreSQL, every version of it, whoever uses it."""
+    stopped = [found.stop() for found in servers_in(lab_dir())]
+    typer.echo("Stopped." if any(stopped) else "It was not running.")
 
 
 @db.command(short_help="Say whether it runs; exit code 3 if it does not.")
@@ -59,10 +62,18 @@ def url() -> None:
 
 
 def _embedded() -> EmbeddedServer:
-    settings = Settings()
-    if settings.url is not None:
+    settings = EmbeddedSettings()
+    if _database_url_is_set():
         typer.echo("Note: DATABASE_URL is set, so other commands do not use this server.", err=True)
     return server(settings)
+
+
+def _database_url_is_set() -> bool:
+    """Say whether it is set, rightly or wrongly; what it says does not matter here."""
+    try:
+        return Settings().url is not None
+    except ConfigError:
+        return True
 
 
 def _plain(address: sa.URL) -> str:

@@ -85,15 +85,16 @@ def tune_command(
         IVFFlat(value)  # refuses what pgvector would, before the work
     _check_outputs(json_file, html_file)
     settings = Settings()
-    engine = open_engine(settings)
-    schema.upgrade(engine)
+    workload = None  # what needs no database is made first: a wrong file starts no server
     if vectors is not None:
         workload = Workload.from_file(vectors, n_queries=queries, seed=seed, k=k)
     elif rows is not None or kind is not None:
         workload = Workload.generated(
             kind or DEFAULT_KIND, rows or DEFAULT_ROWS, n_queries=queries, seed=seed, k=k
         )
-    else:
+    engine = open_engine(settings)
+    schema.upgrade(engine)
+    if workload is None:
         if model is None:
             _seed_if_empty(settings, engine, to_stderr=json_file == TERMINAL)
         workload = Workload.stored(engine, embedding_model=model, n_queries=queries, seed=seed, k=k)
@@ -149,10 +150,11 @@ def _deliver(result: TuningResult, json_file: Path | None, html_file: Path | Non
 
 
 def _how_to_use(recommendation: Recommendation) -> str:
-    settings = recommendation.query_settings
+    ddl = recommendation.ddl.replace("\n", "\n  ")
     return (
-        f"\nBuild the index:\n  {recommendation.ddl};\n"
-        f"In the transaction of each query:\n  {settings}\n"
+        f"\nBuild the index:\n  {ddl};\n"
+        f"Each query, in a transaction of its own:\n  BEGIN; {recommendation.query_settings}\n"
+        f"  {recommendation.query}\n  COMMIT;\n"
     )
 
 

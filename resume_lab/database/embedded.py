@@ -99,9 +99,7 @@ class EmbeddedServer:
     def start(self) -> sa.URL:
         """Start the server if needed and keep it running until `stop`; return its address."""
         self._make_lab_dir()
-        url = self._ensure_running()
-        self._keep_file.write_text(self._identity() or "")
-        return url
+        return self._ensure_running(keep=True)
 
     def stop(self) -> bool:
         """Stop the server, whoever uses it; return whether it was running."""
@@ -157,7 +155,7 @@ class EmbeddedServer:
                 return False
             return True
 
-    def _ensure_running(self) -> sa.URL:
+    def _ensure_running(self, *, keep: bool = False) -> sa.URL:
         with self._exclusive():
             if not (self.data_dir / "PG_VERSION").exists():
                 self._initialise()
@@ -167,6 +165,8 @@ class EmbeddedServer:
             elif not self._ready():
                 self._wait_until_ready()
             self._create_database()
+            if keep:  # before the lock is given up: the last user may be waiting for it to leave
+                self._keep_file.write_text(self._identity() or "")
         return self.url()
 
     def _initialise(self) -> None:
@@ -282,12 +282,26 @@ class EmbeddedServer:
         pid = int(lines[0])
         try:
             process = psutil.Process(pid)
-            ours = (
-                process.status() != psutil.STATUS_ZOMBIE and str(self.data_dir) in process.cmdline()
-            )
+            running = process.status() != psutil.STATUS_ZOMBIE and self._serves_here(process)
         except psutil.Error:
             return None
-        return pid if ours else None
+        return pid if running else None
+
+    def _serves_here(self, process: psutil.Process) -> bool:
+        """Say whether this is our server, by its working directory: that is its data directory.
+
+        Unlike its arguments, the directory is right after the folder was moved. Where it may not
+        be read, any process named postgres counts, unless its arguments name another directory.
+        """
+        try:
+            return _same_folder(process.cwd(), self.data_dir)
+        except psutil.AccessDenied:
+            arguments = process.cmdline()
+        if str(self.data_dir) in arguments:
+            return True
+        named = arguments[arguments.index("-D") + 1 :][:1] if "-D" in arguments else []
+        elsewhere = any(Path(folder).is_dir() for folder in named)
+        return process.name() == "postgres" and not elsewhere
 
     def _identity(self) -> str | None:
         """Return what tells this run of the server from any other: pid and start time."""
@@ -327,8 +341,31 @@ class EmbeddedServer:
             return ""
 
 
+def servers_in(lab_dir: Path) -> list[EmbeddedServer]:
+    """Return the servers, of any version, that have a data directory below `lab_dir`."""
+    try:
+        names = sorted(path.name for path in lab_dir.iterdir() if path.is_dir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise EmbeddedError(
+            f"{lab_dir} cannot be read: {error.strerror}.",
+            hint="Set LAB_DIR to a folder of your own"
+            f" (this one belongs to {_owner(lab_dir)}; you are {_me()}).",
+        ) from None
+    versions = [name.removeprefix("postgres-") for name in names if name.startswith("postgres-")]
+    return [EmbeddedServer(lab_dir, version=int(text)) for text in versions if text.isdecimal()]
+
+
 _process_leases: dict[Path, tuple[int, IO[str]]] = {}
 _process_leases_lock = threading.Lock()
+
+
+def _same_folder(one: str, other: Path) -> bool:
+    try:
+        return other.samefile(one)
+    except OSError:
+        return False
 
 
 def _me() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 from weakref import WeakSet
 
@@ -29,12 +29,20 @@ def interruptible(connection: RawConnection, work: Callable[[], T]) -> T:
             return future.result()
         finally:
             if not future.done():
-                _cancelled.add(connection)
-            while not future.done():
+                _cancel(connection, future)
+
+
+def _cancel(connection: RawConnection, work: Future[T]) -> None:
+    """Cancel until the work has ended, however often the user presses Ctrl-C meanwhile."""
+    try:
+        _cancelled.add(connection)
+        while not work.done():
+            with contextlib.suppress(KeyboardInterrupt):
                 with contextlib.suppress(psycopg2.Error):
                     connection.cancel()
-                wait([future], timeout=_CANCEL_EVERY_S)
-            _cancelled.discard(connection)
+                wait([work], timeout=_CANCEL_EVERY_S)
+    finally:
+        _cancelled.discard(connection)
 
 
 def is_cancelled(connection: RawConnection) -> bool:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine, ExceptionContext
 from sqlalchemy.orm import Session, sessionmaker
 
-from resume_lab.config import Settings
+from resume_lab.config import EmbeddedSettings, Settings
 from resume_lab.database.embedded import EmbeddedServer
 from resume_lab.errors import ConnectionFailed, DatabaseError
 
@@ -37,7 +37,7 @@ _REASONS = (
 )
 
 
-def server(settings: Settings) -> EmbeddedServer:
+def server(settings: EmbeddedSettings) -> EmbeddedServer:
     """Return the embedded server that these settings name; nothing is started."""
     return EmbeddedServer(settings.lab_dir, version=settings.lab_postgres)
 

@@ -77,7 +77,7 @@ def _context(result: TuningResult) -> dict[str, Any]:
         "title": f"IVFFlat settings for {result.workload.source}",
         "chosen": facts.recommended_point(result),
         "best": best,
-        "reached": any(p.recall_low >= result.target_recall for p in result.points),
+        "reached": any(p.meets(result.target_recall) for p in result.points),
         "points": facts.in_order(result),
         "frontier": facts.frontier(result),
         "figures": _figures(result) if result.points else [],

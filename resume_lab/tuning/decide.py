@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from hashlib import sha256
 
-from resume_lab.database.indexes import IVFFlat, literal
+from resume_lab.database.indexes import DISTANCES, MIB, IVFFlat, literal
+from resume_lab.database.models import EMBEDDING_INDEX
+from resume_lab.database.schema import LAB_PREFIX
+from resume_lab.tuning.measure import USE_INDEX
 from resume_lab.tuning.results import Exact, Point, Recommendation
 from resume_lab.tuning.workload import Workload
+
+MIN_BUILD_MIB = 256
+PLACEHOLDER_TABLE = "your_table"
 
 
 def decide(
@@ -14,7 +21,7 @@ def decide(
 ) -> tuple[Recommendation | None, str]:
     """Return the cheapest measured point that meets the target, and the verdict in a sentence."""
     answered = [point for point in points if point.used_index_forced]
-    meeting = [point for point in answered if point.recall >= target_recall]
+    meeting = [point for point in answered if point.meets(target_recall)]
     if not meeting:
         return None, _none_meets(answered, target_recall, workload)
     best = min(meeting, key=lambda point: point.latency.p50_ms)
@@ -29,8 +36,8 @@ def decide(
 
 def _recommendation(point: Point, workload: Workload) -> Recommendation:
     settings = f"SET LOCAL ivfflat.probes = {point.probes};"
-    if not point.used_index:
-        settings += " SET LOCAL enable_seqscan = off;"
+    if not point.used_index or workload.shares_table:
+        settings += f" {USE_INDEX};"
     return Recommendation(
         lists=point.lists,
         probes=point.probes,
@@ -38,21 +45,44 @@ def _recommendation(point: Point, workload: Workload) -> Recommendation:
         recall_low=point.recall_low,
         p50_ms=point.latency.p50_ms,
         speedup_vs_exact=point.speedup_vs_exact,
-        ddl=index_statement(point.lists, workload),
+        ddl=index_statements(point.lists, workload),
         query_settings=settings,
+        query=_query(workload),
     )
 
 
-def index_statement(lists: int, workload: Workload) -> str:
-    """Return CREATE INDEX for the table of embeddings, for one embedding model if it is known."""
-    model = workload.embedding_model
-    return IVFFlat(lists).ddl(
-        ("chunk_embeddings",),
-        "embedding",
-        workload.metric.value,
-        name=f"ix_chunk_embeddings_embedding_{lists}",
-        where=None if model is None else f"embedding_model = {literal(model)}",
-    )
+def index_statements(lists: int, workload: Workload) -> str:
+    """Return the SQL that builds the index, and drops the one that would compete with it.
+
+    Several vector indexes on one column compete, so for stored embeddings the general index gives
+    way: replaced under its own name when the table holds one model, otherwise dropped for a partial
+    one whose name says that migrations leave it alone. Vectors from elsewhere get a placeholder.
+    """
+    index = IVFFlat(lists)
+    mib = max(MIN_BUILD_MIB, index.build_memory_bytes(workload.vectors.shape[1]) // MIB + 1)
+    statements = [f"SET maintenance_work_mem = '{mib}MB'"]
+    name, table, where = f"ix_embedding_ivfflat_{lists}", PLACEHOLDER_TABLE, None
+    if workload.embedding_model is not None:
+        name, table = EMBEDDING_INDEX, "chunk_embeddings"
+        statements.append(f"DROP INDEX IF EXISTS {EMBEDDING_INDEX}")
+        if workload.shares_table:
+            model = workload.embedding_model
+            name = f"{LAB_PREFIX}ivfflat_{sha256(model.encode()).hexdigest()[:8]}"
+            statements.append(f"DROP INDEX IF EXISTS {name}")
+            where = f"embedding_model = {literal(model)}"
+    distance = workload.metric.value
+    statements.append(index.ddl((table,), "embedding", distance, name=name, where=where))
+    return ";\n".join(statements)
+
+
+def _query(workload: Workload) -> str:
+    column, table, where = "id", PLACEHOLDER_TABLE, ""
+    if workload.embedding_model is not None:
+        column, table = "chunk_id", "chunk_embeddings"
+        where = f"WHERE embedding_model = {literal(workload.embedding_model)}"
+    operator = DISTANCES[workload.metric.value].operator
+    order = f"ORDER BY embedding {operator} :query LIMIT {workload.k};"
+    return " ".join(part for part in ("SELECT", column, "FROM", table, where, order) if part)
 
 
 def _verdict(
@@ -76,7 +106,12 @@ def _verdict(
     if not best.used_index:
         said += (
             " Left free, the planner reads the whole table instead: "
-            "it needs enable_seqscan = off in the query's transaction."
+            "it needs enable_sort = off in the query's transaction."
+        )
+    if workload.shares_table:
+        said += (
+            " The table holds other models too: the general index gives way to one of this model, "
+            "and the others are searched exactly until they get their own."
         )
     return said
 

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 INTERVAL_LEVEL = 0.95
 """Confidence of every interval of a recall."""
 
+ROUNDING = 1e-9
+"""Far above the float error of a mean of recalls, far below one neighbour of one query."""
+
 MIN_SAMPLES_P95 = 59
 """Fewest samples from which a p95 can be read: 1 - .95**59 > .95."""
 
@@ -79,6 +82,10 @@ class Point:
     build_s: float
     size_bytes: int
 
+    def meets(self, target_recall: float) -> bool:
+        """Say whether the recall reaches the target; a mean of tenths may miss it by rounding."""
+        return self.recall >= target_recall - ROUNDING
+
 
 @dataclass(frozen=True)
 class WorkloadInfo:
@@ -116,6 +123,7 @@ class Recommendation:
     speedup_vs_exact: float
     ddl: str
     query_settings: str
+    query: str
 
 
 @dataclass(frozen=True)

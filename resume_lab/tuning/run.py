@@ -125,9 +125,9 @@ def _environment(scratch: Scratch, rounds: int) -> Environment:
         settings=settings,
         machine=machine(),
         conditions=(
-            f"Warm: table and index were read before. {rounds} rounds, the settings of an index in "
-            "shuffled order with the exact scan among them. One client in a loop, so times are "
-            "service times as the client sees them, not latency under load. "
+            f"Warmed up with three queries at the most probes. {rounds} rounds, the settings of an "
+            "index in shuffled order with the exact scan among them. One client in a loop, so "
+            "times are service times as the client sees them, not latency under load. "
             f"{_STORAGE_TEXT[scratch.storage]} Queries were held out of the table."
         ),
     )

@@ -120,6 +120,7 @@ def _fill(engine: Engine, schema: str, vectors: NDArray[np.float32], storage: St
     with engine.begin() as connection, copy.ahead(batches()) as encoded:
         raw = raw_connection(connection)
         _create(connection, create)
+        execute(connection, "SET LOCAL statement_timeout = 0")  # some hosts allow two minutes
         interruptible(raw, lambda: copy.copy_rows(raw, (schema, TABLE), ("id", COLUMN), encoded))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -39,8 +39,8 @@ MAX_HELD_OUT_SHARE = 0.2
 class Workload:
     """Rows to index, shape (n_rows, dim), and held-out queries, shape (n_queries, dim).
 
-    `truth` holds the exact k nearest rows of each query, found in `exact_s` seconds.
-    `table` and `where` name what an index of these rows would be built on.
+    `truth` holds the exact k nearest rows of each query, found in `exact_s` seconds. Stored rows
+    name their `embedding_model`, and whether the table holds other models too.
     """
 
     vectors: NDArray[np.float32] = field(repr=False)
@@ -51,6 +51,7 @@ class Workload:
     source: str
     exact_s: float
     embedding_model: str | None = None
+    shares_table: bool = False
 
     @property
     def info(self) -> WorkloadInfo:
@@ -172,7 +173,7 @@ class Workload:
     ) -> Workload:
         """Read the stored embeddings of one model, by default the one with the most rows."""
         model, vectors = read_stored(engine, embedding_model)
-        return cls.holding_out(
+        workload = cls.holding_out(
             vectors,
             n_queries=n_queries,
             seed=seed,
@@ -180,6 +181,7 @@ class Workload:
             source=f"stored embeddings of {model}",
             embedding_model=model,
         )
+        return replace(workload, shares_table=len(stored_models(engine)) > 1)
 
 
 def stored_models(engine: Engine) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -127,7 +128,7 @@ def _read_npz(file: Path) -> NDArray[Any]:
             raise DataError(f"{file} holds a single .npy array; permitted: {permitted}.")
         with loaded as archive:
             return np.asarray(archive[_only(archive.files, "array", file)])
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise _unreadable(file, permitted, error) from error
 
 

@@ -98,13 +98,16 @@ def summarise(
 ) -> RecallSummary:
     """Mean recall with its percentile bootstrap interval over queries.
 
-    When all queries have the same recall a bootstrap knows no spread. Then a share of up to 3/n of
-    the queries (at 95 %) may still differ unseen: the rule of three, Hanley & Lippman-Hand, JAMA
-    1983. Each such query may be as far off as 0 or 1, so the mean lies within 3/n x that distance.
+    A bootstrap knows only the spread it has seen: none when all queries have the same recall,
+    hardly any when one differs. A share of up to 3/n of the queries (at 95 %) may still differ
+    unseen: the rule of three, Hanley & Lippman-Hand, JAMA 1983. Each such query may be as far off
+    as 0 or 1, so the interval reaches at least 3/n of that distance to either side.
     """
     values = _per_query(per_query, "per_query")
     mean = float(values.mean())
     low, high = _interval(values, 0.0, 1.0, confidence, resamples, seed)
+    lowest, highest = _rule_of_three(mean, 0.0, 1.0, confidence, len(values))
+    low, high = min(low, lowest), max(high, highest)
     return RecallSummary(
         mean, low, high, float(np.percentile(values, 5)), float(values.min()), len(values)
     )
@@ -150,13 +153,19 @@ def _interval(
         raise DataError(f"resamples is {resamples!r}; permitted: 1 or more.")
     mean = float(values.mean())
     if np.ptp(values) == 0.0:
-        # -log(.05) = 2.996, the three of the rule
-        unseen = min(1.0, _three(confidence) / len(values))
-        return mean - unseen * (mean - least), mean + unseen * (most - mean)
+        return _rule_of_three(mean, least, most, confidence, len(values))
     tail = 50.0 * (1.0 - confidence)
     means = np.concatenate(list(_resampled_means(values, resamples, seed)))
     low, high = np.percentile(means, [tail, 100.0 - tail])
     return min(float(low), mean), max(float(high), mean)
+
+
+def _rule_of_three(
+    mean: float, least: float, most: float, confidence: float, n: int
+) -> tuple[float, float]:
+    # -log(.05) = 2.996, the three of the rule
+    unseen = min(1.0, _three(confidence) / n)
+    return mean - unseen * (mean - least), mean + unseen * (most - mean)
 
 
 def _three(confidence: float) -> float:

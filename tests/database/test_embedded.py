@@ -1,5 +1,6 @@
 """The embedded server: started when needed, shared, survived, stopped by the last to leave."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -16,7 +17,7 @@ import psycopg2
 import pytest
 
 from resume_lab.database import embedded
-from resume_lab.database.embedded import EmbeddedServer
+from resume_lab.database.embedded import EmbeddedServer, servers_in
 from resume_lab.database.server_programs import binaries
 from resume_lab.database.server_settings import GIB, server_settings
 from resume_lab.errors import EmbeddedError
@@ -123,6 +124,84 @@ def test_start_keeps_the_server_through_leaves(make: Make) -> None:
     assert not server.status().kept
     server.leave()
     assert not server.status().running
+
+
+def test_start_asks_for_the_server_to_stay_before_it_lets_the_last_user_leave(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = make()
+    exclusive, kept = server._exclusive, []
+
+    @contextlib.contextmanager
+    def watched() -> Iterator[None]:
+        with exclusive():
+            yield
+            kept.append(server.status().kept)
+
+    monkeypatch.setattr(server, "_exclusive", watched)
+    server.start()
+    assert kept == [True]
+
+
+def test_a_running_server_is_known_after_its_folder_was_moved(make: Make, tmp_path: Path) -> None:
+    server = make("before")
+    server.start()
+    pid = server.status().pid
+    server.lab_dir.rename(tmp_path / "after")
+    moved = EmbeddedServer(tmp_path / "after", extra_settings=QUICK)
+    try:
+        assert moved.status().pid == pid
+        moved.use()
+        assert moved.status().pid == pid
+        assert answer(moved) == 1
+        moved.leave()
+    finally:
+        assert moved.stop() is True
+    assert gone(pid)
+
+
+def deny(*_: object) -> str:
+    raise psutil.AccessDenied
+
+
+def test_a_server_whose_working_directory_may_not_be_read_is_not_taken_for_dead(
+    make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = make("before")
+    server.start()
+    pid = server.status().pid
+    monkeypatch.setattr(psutil.Process, "cwd", deny)
+    assert server.status().pid == pid
+    server.lab_dir.rename(tmp_path / "after")
+    moved = EmbeddedServer(tmp_path / "after", extra_settings=QUICK)
+    try:
+        assert moved.status().pid == pid
+        moved.use()
+        assert (moved.data_dir / "postmaster.pid").read_text().startswith(f"{pid}\n")
+        moved.leave()
+    finally:
+        assert moved.stop() is True
+    assert gone(pid)
+
+
+def test_the_server_of_another_folder_is_not_taken_for_ours(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server, other = make("ours"), make("theirs")
+    other.start()
+    shutil.copy(other.data_dir / "postmaster.pid", server.data_dir)
+    assert not server.status().running
+    monkeypatch.setattr(psutil.Process, "cwd", deny)
+    assert not server.status().running
+    assert other.status().running
+
+
+def test_every_version_below_a_folder_is_found(tmp_path: Path) -> None:
+    for name in ("postgres-16", "postgres-18", "postgres-18.new-77", "postgres-old", "results"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "postgres-18.lock").touch()
+    assert [server.version for server in servers_in(tmp_path)] == [16, 18]
+    assert servers_in(tmp_path / "absent") == []
 
 
 def test_two_processes_share_one_server_and_the_last_stops_it(make: Make, start_python) -> None:

@@ -1,6 +1,7 @@
 """An interrupt ends a statement on the server, not only the wait for it."""
 
 import signal
+import threading
 import time
 
 import psycopg2
@@ -9,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from resume_lab.database.indexes import raw_connection
-from resume_lab.database.interrupt import interruptible
+from resume_lab.database.interrupt import interruptible, is_cancelled
 
 SLEEP = """
 import sys
@@ -70,3 +71,33 @@ def test_an_error_of_the_statement_comes_back(empty_database: Engine) -> None:
         raw = raw_connection(connection)
         with pytest.raises(psycopg2.errors.DivisionByZero):
             interruptible(raw, lambda: raw.cursor().execute("SELECT 1 / 0"))
+
+
+class Unwilling:
+    """A connection whose first cancels are interrupted and whose work ends at the fourth."""
+
+    def __init__(self) -> None:
+        self.cancels = 0
+        self.ended = threading.Event()
+
+    def cancel(self) -> None:
+        self.cancels += 1
+        if self.cancels < 4:
+            raise KeyboardInterrupt
+        self.ended.set()
+
+
+def test_further_interrupts_neither_stop_the_cancelling_nor_leave_a_trace() -> None:
+    connection = Unwilling()
+    main = threading.main_thread().ident
+
+    def work() -> bool:
+        time.sleep(0.2)  # until the main thread waits
+        signal.pthread_kill(main, signal.SIGINT)
+        return connection.ended.wait(10)
+
+    with pytest.raises(KeyboardInterrupt):
+        interruptible(connection, work)
+    assert connection.cancels >= 4
+    assert connection.ended.is_set()
+    assert not is_cancelled(connection)

@@ -130,8 +130,9 @@ def test_check_finds_a_missing_column_and_an_index_that_is_not_ours(database: En
     schema.check(database)
     with database.begin() as connection:
         connection.execute(sa.text("CREATE INDEX extra ON query_logs (response_text)"))
-    with pytest.raises(SchemaError, match="extra"):
+    with pytest.raises(SchemaError, match="extra") as raised:
         schema.check(database)
+    assert "alembic revision --autogenerate" in raised.value.hint
     with database.begin() as connection:
         connection.execute(sa.text("DROP INDEX extra"))
         connection.execute(sa.text("ALTER TABLE query_logs DROP COLUMN response_text"))
@@ -342,6 +343,25 @@ def test_the_commands_of_a_terminal(alembic: Alembic, empty_database: Engine) ->
     alembic("downgrade", "base")
     assert tables(empty_database) == ["alembic_version"]
     assert has_extension(empty_database)
+
+
+def test_a_terminal_goes_back_in_prod_only_when_told_twice(
+    alembic: Alembic, empty_database: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("APP_ENV", "prod")
+    alembic("upgrade", "head")
+    for arguments in ((), ("-x", "yes=false")):
+        refused = run(
+            *arguments, "downgrade", "base", url=address(empty_database), cwd=project_root()
+        )
+        assert refused.returncode != 0
+        assert "FAILED: APP_ENV is prod" in refused.stdout
+        assert "-x yes=true" in refused.stdout
+        assert "Traceback" not in refused.stdout + refused.stderr
+    assert tables(empty_database) == TABLES
+    assert "DROP TABLE" in alembic("downgrade", f"{INITIAL}:base", "--sql").stdout
+    alembic("-x", "yes=true", "downgrade", "base")
+    assert tables(empty_database) == ["alembic_version"]
 
 
 def test_the_config_is_found_from_another_folder(

@@ -68,8 +68,9 @@ def result(
         chosen.speedup_vs_exact,
         "CREATE INDEX CONCURRENTLY chunk_embeddings_embedding_ivfflat\n"
         "  ON chunk_embeddings USING ivfflat (embedding vector_cosine_ops)\n"
-        f"  WITH (lists = {chosen.lists});",
+        f"  WITH (lists = {chosen.lists})",
         f"SET LOCAL ivfflat.probes = {chosen.probes};",
+        "SELECT chunk_id FROM chunk_embeddings ORDER BY embedding <=> :query LIMIT 10;",
     )  # fmt: skip
     why = "No measured setting is sure to reach the target: the data has no clusters to probe."
     if chosen:

@@ -11,7 +11,9 @@ from .factory import exact, point
 
 
 def result() -> TuningResult:
-    advice = Recommendation(10, 2, 0.96, 0.95, 2.0, 10.0, "CREATE INDEX ...", "SET LOCAL ...")
+    advice = Recommendation(
+        10, 2, 0.96, 0.95, 2.0, 10.0, "CREATE INDEX ...", "SET LOCAL ...", "SELECT"
+    )
     return TuningResult(
         workload=WorkloadInfo(1000, 8, 50, 10, "cosine", "given vectors"),
         environment=Environment("2026-02-13", "18.4", "0.8.5", {"jit": "off"}, "here", "warm"),
@@ -57,7 +59,7 @@ def test_the_json_has_the_documented_names() -> None:
     }  # fmt: skip
     assert set(found["recommendation"]) == {
         "lists", "probes", "recall", "recall_low", "p50_ms", "speedup_vs_exact", "ddl",
-        "query_settings",
+        "query_settings", "query",
     }  # fmt: skip
     assert found["timings"] == {"exact_s": 0.1, "build_s": 1.0, "measure_s": 2.0, "total_s": 3.5}
     assert set(found) == {

@@ -2,12 +2,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import sqlalchemy as sa
 from psycopg2 import sql
 from sqlalchemy.engine import Engine
 
 from resume_lab import seeding
-from resume_lab.database import IVFFlat
 from resume_lab.database.indexes import DISTANCES, raw_connection
 from resume_lab.errors import DataError
 from resume_lab.tuning import Workload, scratch_copy, stored_models
@@ -153,12 +151,8 @@ def test_a_model_that_is_not_stored_is_refused_naming_those_that_are(database: E
     assert "Stored models: synthetic/random/seed=0." in str(refused.value)
 
 
-def test_a_stored_workload_recommends_an_index_of_its_model_alone(database: Engine) -> None:
+def test_a_stored_workload_knows_whether_its_table_holds_other_models(database: Engine) -> None:
     seeding.seed(database, rows=40)
-    found = Workload.stored(database, n_queries=4)
-    where = f"embedding_model = '{found.embedding_model}'"
-    ddl = IVFFlat(2).ddl(
-        ("chunk_embeddings",), "embedding", found.metric.value, name="some", where=where
-    )
-    with database.begin() as connection:
-        connection.execute(sa.text(ddl))
+    assert not Workload.stored(database, n_queries=4).shares_table
+    seeding.seed(database, rows=30, seed=1)
+    assert Workload.stored(database, n_queries=4).shares_table

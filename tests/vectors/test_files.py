@@ -142,6 +142,17 @@ def test_a_parquet_without_clear_vectors_is_refused(
         load_vectors(save_parquet(tmp_path / "v.parquet", columns))
 
 
+def test_a_compressed_npz_with_damaged_bytes_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "v.npz"
+    np.savez_compressed(path, vectors=np.random.default_rng(0).random((50, 8), dtype=np.float32))
+    damaged = bytearray(path.read_bytes())
+    middle = len(damaged) // 2
+    damaged[60:middle] = b"\xff" * (middle - 60)
+    path.write_bytes(damaged)
+    with pytest.raises(DataError, match="cannot be read"):
+        load_vectors(path)
+
+
 def with_value(value: float, dtype: str = "float32") -> Any:
     rows = np.ones((10, 3), dtype=dtype)
     rows[7, 2] = value

@@ -111,3 +111,9 @@ def test_wrong_input_is_refused() -> None:
         summarise(np.ones(3), confidence=95)
     with pytest.raises(DataError, match="same queries"):
         paired_difference(np.ones(3), np.ones(2))
+
+
+def test_one_imperfect_query_does_not_give_a_better_lower_bound_than_none() -> None:
+    perfect = np.ones(200)
+    nearly = np.where(np.arange(200) == 0, 0.9, 1.0)
+    assert summarise(nearly).low < summarise(perfect).low
