@@ -11,8 +11,8 @@ from resume_lab.vectors.ivf_model import predict_curves
 
 LISTS = 40
 PROBES = [1, 2, 4, 8, 20]
-WITHIN = 0.06
-"""Two builds of one index differ by as much at 60 queries: pgvector does not fix its seed."""
+WITHIN = 0.12
+"""Two builds of one index differ by half as much: pgvector does not fix its seed."""
 
 
 @pytest.mark.parametrize("kind", list(Kind))
@@ -24,4 +24,5 @@ def test_predicted_recall_is_what_postgresql_measures(database: Engine, kind: Ki
     measured = np.array([point.recall for point in sweep.points])
     predicted = curve.recall[np.array(PROBES) - 1]
     assert np.abs(predicted - measured).max() < WITHIN
+    assert np.abs(predicted - measured).mean() < WITHIN / 2
     assert measured.max() - measured.min() > 2 * WITHIN  # a flat curve would prove nothing
