@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from typing import TypeVar
 from weakref import WeakSet
 
@@ -23,13 +24,25 @@ def interruptible(connection: RawConnection, work: Callable[[], T]) -> T:
     A statement under way in psycopg2 does not notice signals. The main thread waits here, where it
     does, and cancels until the work has ended, in case a cancel falls between two statements.
     """
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        future = pool.submit(work)
+    outcome: Future[T] = Future()
+    given_up = threading.Event()
+
+    def run() -> None:
         try:
-            return future.result()
-        finally:
-            if not future.done():
-                _cancel(connection, future)
+            if given_up.is_set():  # interrupted before it began
+                raise KeyboardInterrupt
+            outcome.set_result(work())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    try:
+        thread.start()  # an interrupt may come before this returns
+        return outcome.result()
+    finally:
+        given_up.set()
+        if thread.is_alive() and not outcome.done():
+            _cancel(connection, outcome)
 
 
 def _cancel(connection: RawConnection, work: Future[T]) -> None:
