@@ -6,15 +6,13 @@ python -m benchmarks.exact_speed [--rows 50000 --queries 500]
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from resume_lab.tuning.run import machine
 from resume_lab.vectors import Metric, exact_neighbours, generate
 from resume_lab.vectors.exact import row_blocks
 
@@ -38,14 +36,6 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def cpu_model() -> str:
-    """The processor's name, where the system tells it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
 def main() -> None:
     """Print one line for each metric: best of the rounds, product and search in turn."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -56,7 +46,7 @@ def main() -> None:
     a = parser.parse_args()
     vectors = generate(a.kind, a.rows, dim=a.dim)
     queries = generate(a.kind, a.queries, dim=a.dim, start=a.rows)
-    print(f"{os.cpu_count()} cores, {cpu_model()}, numpy {np.__version__}")
+    print(f"{machine()}, numpy {np.__version__}")
     print(f"{a.kind}, {a.queries} queries, {a.rows} x {a.dim}, k {a.k}, best of {a.rounds}")
     for metric in Metric:
         pairs = [
