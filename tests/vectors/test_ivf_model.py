@@ -1,10 +1,14 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from resume_lab.errors import DataError
-from resume_lab.vectors import Kind, Metric, exact_neighbours, generate
-from resume_lab.vectors.ivf_model import Curve, predict_curves
+from resume_lab.vectors import Kind, Metric, exact_neighbours, generate, ivf_model
+from resume_lab.vectors.exact import Neighbours
+from resume_lab.vectors.ivf_model import SIZING_ROWS, Curve, predict_curves
+from resume_lab.vectors.kmeans import kmeans, nearness
 
 
 def _blobs(sizes: list[int]) -> NDArray[np.float32]:
@@ -43,6 +47,15 @@ def test_imbalance_is_the_factor_by_which_uneven_lists_raise_the_rows_read() -> 
     (curve,) = _curves(rows, rows[[1, 20]], [2], k=3)
     assert curve.imbalance == pytest.approx(2 * (0.25**2 + 0.75**2))
     assert curve.rows_scanned[0] == pytest.approx((10 + 30) / 2)
+
+
+def test_imbalance_and_rows_read_of_a_large_table_come_from_some_of_its_rows() -> None:
+    rows = _blobs([SIZING_ROWS, 2 * SIZING_ROWS, SIZING_ROWS])
+    near = np.array([0, 1, 3]) * SIZING_ROWS
+    (curve,) = _curves(rows, rows[near], [3], k=3)
+    assert curve.imbalance == pytest.approx(3 * (0.25**2 + 0.5**2 + 0.25**2), rel=0.05)
+    assert curve.rows_scanned[0] == pytest.approx(len(rows) / 3, rel=0.05)
+    assert curve.rows_scanned[-1] == pytest.approx(len(rows))
 
 
 def test_a_neighbour_in_the_second_nearest_list_is_found_with_two_probes() -> None:
@@ -94,3 +107,49 @@ def test_lists_that_the_rows_cannot_fill_are_refused(lists: int) -> None:
     rows = generate("random", 800, dim=8)
     with pytest.raises(DataError, match="it can be 1 to 800"):
         _curves(rows, rows[:3], [lists])
+
+
+def _recall_in_all_dimensions(
+    rows: NDArray[np.float32], queries: NDArray[np.float32], truth: Neighbours, lists: int
+) -> NDArray[np.float64]:
+    """Return recall at every probes by the definition, the mean of a few builds."""
+    recall = np.zeros(lists)
+    rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    for seed in range(4):
+        built = kmeans(rows, lists, spherical=True, rng=np.random.default_rng(seed))
+        order = np.argsort(-nearness(queries, built.centroids, spherical=True), axis=1)
+        found = order[:, :, None] == built.labels[truth.ids][:, None, :]
+        recall += found.sum(axis=(0, 2)).cumsum() / (4 * truth.ids.size)
+    return recall
+
+
+@pytest.mark.parametrize("rank", [16, 1024])
+def test_fewer_dimensions_are_used_only_where_they_predict_the_same(rank: int) -> None:
+    """Rows around a strong mean, which explains most of their length and no difference."""
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((3100, rank)) @ np.eye(rank, 1024) / np.sqrt(rank)
+    rows += 1.7 / np.sqrt(1024) + 0.1 * rng.standard_normal((3100, 1024)) / np.sqrt(1024)
+    table, queries = np.split(rows.astype(np.float32), [3000])
+    truth = exact_neighbours(table, queries, 10, Metric.COSINE)
+    (curve,) = predict_curves(table, queries, truth, [60])
+    expected = _recall_in_all_dimensions(table, queries, truth, 60)
+    assert np.abs(curve.recall - expected).max() < 0.1
+    assert expected[9] - expected[0] > 0.2  # a flat curve would prove nothing
+
+
+@pytest.mark.parametrize("rank", [16, 1024])
+def test_memory_beyond_the_vectors_is_the_sample_once_and_blocks(
+    rank: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ivf_model, "MAX_STARTS", 1)
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((25_000, rank), dtype=np.float32)
+    rows = rows @ rng.standard_normal((rank, 1024), dtype=np.float32)
+    truth = Neighbours(rng.integers(len(rows), size=(20, 5)), np.zeros((20, 5)))
+    tracemalloc.start()
+    try:
+        predict_curves(rows, rows[:20], truth, [1, 500])  # a sample of 25,000 rows
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert rows.nbytes < peak < 1.7 * rows.nbytes

@@ -3,7 +3,7 @@ import pytest
 from numpy.typing import NDArray
 
 from resume_lab.errors import DataError
-from resume_lab.vectors.kmeans import BLOCK_ROWS, assign, kmeans, nearness
+from resume_lab.vectors.kmeans import BLOCK_ROWS, assign, centroids_of, kmeans, nearness
 
 
 def _blobs(sizes: list[int], *, spread: float = 0.05) -> NDArray[np.float32]:
@@ -20,8 +20,9 @@ def _blobs(sizes: list[int], *, spread: float = 0.05) -> NDArray[np.float32]:
 def test_far_blobs_are_found_whole(spherical: bool) -> None:
     rows = _blobs([40, 25, 60])
     rng = np.random.default_rng(1)
-    centroids = kmeans(rows, 3, spherical=spherical, rng=rng, iterations=5)
-    labels = assign(rows, centroids, spherical=spherical)
+    found = kmeans(rows, 3, spherical=spherical, rng=rng)
+    labels = assign(rows, found.centroids, spherical=spherical)
+    assert np.array_equal(labels, found.labels)
     for start, stop in [(0, 40), (40, 65), (65, 125)]:
         assert len(set(labels[start:stop])) == 1
     assert len(set(labels)) == 3
@@ -29,14 +30,14 @@ def test_far_blobs_are_found_whole(spherical: bool) -> None:
 
 def test_a_centroid_is_the_mean_of_its_rows() -> None:
     rows = np.array([[0, 0], [2, 0], [100, 0], [104, 0]], dtype=np.float32)
-    centroids = kmeans(rows, 2, spherical=False, rng=np.random.default_rng(0), iterations=3)
-    assert sorted(centroids[:, 0].tolist()) == [1.0, 102.0]
+    found = kmeans(rows, 2, spherical=False, rng=np.random.default_rng(0))
+    assert sorted(found.centroids[:, 0].tolist()) == [1.0, 102.0]
 
 
 def test_spherical_centroids_have_unit_length_and_length_of_rows_does_not_matter() -> None:
     rows = np.array([[1, 0], [50, 1], [0, 1], [1, 60]], dtype=np.float32)
     rng = np.random.default_rng(0)
-    centroids = kmeans(rows, 2, spherical=True, rng=rng, iterations=4)
+    centroids = kmeans(rows, 2, spherical=True, rng=rng).centroids
     assert np.allclose(np.linalg.norm(centroids, axis=1), 1)
     labels = assign(rows, centroids, spherical=True)
     assert labels[0] == labels[1] != labels[2] == labels[3]
@@ -44,12 +45,39 @@ def test_spherical_centroids_have_unit_length_and_length_of_rows_does_not_matter
 
 def test_equal_rows_and_as_many_clusters_as_rows_do_not_break_it() -> None:
     equal = np.ones((20, 4), dtype=np.float32)
-    assert np.allclose(
-        kmeans(equal, 5, spherical=False, rng=np.random.default_rng(0), iterations=3), 1
-    )
+    found = kmeans(equal, 5, spherical=False, rng=np.random.default_rng(0))
+    assert np.allclose(found.centroids, 1)
     rows = _blobs([1, 1, 1, 1])
-    centroids = kmeans(rows, 4, spherical=False, rng=np.random.default_rng(0), iterations=3)
-    assert sorted(assign(rows, centroids, spherical=False)) == [0, 1, 2, 3]
+    found = kmeans(rows, 4, spherical=False, rng=np.random.default_rng(0))
+    assert sorted(assign(rows, found.centroids, spherical=False)) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("spherical", [True, False])
+def test_centroids_are_the_means_of_the_labels_after_any_number_of_passes(spherical: bool) -> None:
+    rng = np.random.default_rng(4)
+    rows = rng.standard_normal((2 * BLOCK_ROWS, 6)).astype(np.float32) + 1
+    for passes in (1, 2, 5):
+        found = kmeans(rows, 3, spherical=spherical, rng=rng, passes=passes)
+        assert found.passes <= passes
+        means = np.array([rows[found.labels == label].mean(axis=0) for label in range(3)])
+        if spherical:
+            means /= np.linalg.norm(means, axis=1, keepdims=True)
+        assert np.allclose(found.centroids, means, atol=1e-4)
+        again = centroids_of(rows, found.labels, 3, spherical=spherical, rng=rng)
+        assert np.allclose(again, means, atol=1e-4)
+
+
+def test_passes_end_when_no_row_changes_its_cluster() -> None:
+    found = kmeans(_blobs([40, 40]), 2, spherical=False, rng=np.random.default_rng(0))
+    assert found.passes == 1
+
+
+def test_an_empty_cluster_gets_a_row() -> None:
+    rows = _blobs([3, 3])
+    labels = np.array([0, 0, 0, 2, 2, 2], dtype=np.int32)
+    rng = np.random.default_rng(0)
+    centroids = centroids_of(rows, labels, 3, spherical=False, rng=rng)
+    assert (rows == centroids[1]).all(axis=1).any()
 
 
 @pytest.mark.parametrize("clusters", [0, -1, 11])
@@ -60,7 +88,6 @@ def test_clusters_that_rows_cannot_fill_are_refused(clusters: int) -> None:
             clusters,
             spherical=False,
             rng=np.random.default_rng(0),
-            iterations=1,
         )
 
 
