@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg2
 import sqlalchemy as sa
+from psycopg2.extensions import connection as RawConnection  # noqa: N812
 from sqlalchemy.engine import Engine, ExceptionContext
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -17,6 +18,14 @@ from resume_lab.database.embedded import EmbeddedServer
 from resume_lab.errors import ConnectionFailed, DatabaseError
 
 CONNECT_TIMEOUT_S = 15
+
+_REACH_VECTOR = """
+SELECT set_config(
+    'search_path', concat_ws(', ', current_setting('search_path'), quote_ident(nspname)), false
+)
+FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace
+WHERE extname = 'vector' AND nspname <> ALL (current_schemas(true))
+"""
 
 # libpq gives connection errors no SQLSTATE, so they are told apart by their text.
 _REASONS = (
@@ -60,6 +69,7 @@ def engine_for(url: sa.URL, **options: Any) -> Engine:
         url, hide_parameters=True, pool_pre_ping=True, connect_args=connect_args, **options
     )
     sa.event.listen(engine, "handle_error", _translate)
+    sa.event.listen(engine, "connect", _reach_vector)
     return engine
 
 
@@ -78,12 +88,26 @@ def translated_driver_errors() -> Iterator[None]:
         raise DatabaseError(f"The server did not do it: {said.splitlines()[0]}") from error
 
 
+def _reach_vector(connection: RawConnection, _record: Any) -> None:
+    """Add the schema of pgvector to the end of the search path where it is not on it.
+
+    Supabase keeps extensions in a schema of their own, and a role that is not Supabase's own does
+    not see it. Behind a transaction pooler the addition is lost: there the role needs the path.
+    """
+    connection.autocommit = True  # or a rollback would undo it
+    with connection.cursor() as cursor:
+        cursor.execute(_REACH_VECTOR)
+    connection.autocommit = False
+
+
 def _translate(context: ExceptionContext) -> None:
     """Turn errors without a server behind them into one that says what to do."""
     original = context.original_exception
     # Before it lends a connection, the pool wants to see the error itself, and connects anew.
     if context.is_pre_ping or getattr(original, "pgcode", None):
         return
+    if not isinstance(original, Exception):
+        return  # SQLAlchemy counts an interrupt as a lost connection
     said = " ".join(str(original).split())
     if context.connection is None and isinstance(original, psycopg2.OperationalError):
         raise ConnectionFailed(

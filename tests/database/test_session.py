@@ -168,6 +168,31 @@ def test_a_session_commits_at_the_end_and_undoes_on_an_error(database: Engine) -
         assert session.scalars(sa.select(QueryLog.query_text)).all() == ["kept"]
 
 
+@pytest.mark.parametrize("isolation_level", ["READ COMMITTED", "AUTOCOMMIT"])
+@pytest.mark.parametrize("path", ["", 'public, "$user"'])
+def test_pgvector_is_reached_in_any_schema(
+    empty_database: Engine, path: str, isolation_level: str
+) -> None:
+    with empty_database.begin() as connection:
+        connection.execute(sa.text("""CREATE SCHEMA "it's, new" """))
+        connection.execute(sa.text("""CREATE EXTENSION vector SCHEMA "it's, new" """))
+        name, value = empty_database.url.database, path or "''"
+        connection.execute(sa.text(f"ALTER DATABASE {name} SET search_path = {value}"))
+    engine = engine_for(empty_database.url, isolation_level=isolation_level)
+    with engine.connect() as connection:
+        for _ in range(2):
+            assert connection.scalar(sa.text("SELECT '[1,2]'::vector <=> '[1,2]'")) == 0
+            connection.rollback()
+        found = connection.scalar(sa.text("SHOW search_path"))
+        assert found == (path or '""') + """, "it's, new\""""
+    engine.dispose()
+
+
+def test_a_search_path_that_reaches_pgvector_is_left_alone(database: Engine) -> None:
+    with database.connect() as connection:
+        assert connection.scalar(sa.text("SHOW search_path")) == '"$user", public'
+
+
 def test_open_engine_takes_the_address_given(empty_database: Engine) -> None:
     address = empty_database.url.set(drivername="postgresql").render_as_string(hide_password=False)
     engine = open_engine(Settings(database_url=address))
