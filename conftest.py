@@ -12,7 +12,7 @@ from resume_lab.config import Settings
 from resume_lab.database.session import server
 
 NOTEBOOK_ROWS = "6000"
-NOTEBOOK_QUERIES = "100"
+NOTEBOOK_QUERIES = "160"
 
 
 def pytest_configure(config: pytest.Config) -> None:

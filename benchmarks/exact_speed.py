@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from resume_lab.tuning.run import machine
+from resume_lab.tuning.environment import machine
 from resume_lab.vectors import Metric, exact_neighbours, generate
 from resume_lab.vectors.exact import row_blocks
 

@@ -22,7 +22,7 @@ from resume_lab import seeding
 from resume_lab.database import ChunkEmbedding, DocumentChunk, EmbeddedServer, copy, schema
 from resume_lab.database.indexes import drop_vector_indexes, raw_connection
 from resume_lab.database.session import engine_for
-from resume_lab.tuning.run import machine
+from resume_lab.tuning.environment import machine
 from resume_lab.vectors import Kind, stream
 
 BULK_ROWS = 2_000

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import unquote
 
 import sqlalchemy as sa
+from dotenv import dotenv_values
 from psycopg2.extensions import parse_dsn
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -212,6 +214,20 @@ def _lab_dir(value: object) -> Path:
     return path if path.is_absolute() else project_root() / path
 
 
+def _check_lines(env_file: Path | None, names: Iterable[str]) -> None:
+    """Refuse a setting without its =, which would count as absent."""
+    if env_file is None or not env_file.is_file():
+        return
+    lines = dotenv_values(env_file, encoding="utf-8-sig")
+    known = {name.lower(): value for name, value in lines.items()}
+    for name in names:
+        if name in known and known[name] is None:
+            raise ConfigError(
+                f"{name.upper()} stands in the settings file without a value.",
+                hint=f"Write {name.upper()}=..., or remove the line.",
+            )
+
+
 def _number(value: object) -> object:
     """Turn the text of an environment variable into the number that a Literal asks for."""
     text = str(value).strip()
@@ -237,6 +253,7 @@ class _LabFolder(BaseSettings):
         """Read the environment and `.env`; raise ConfigError naming what is wrong with which."""
         try:
             values.setdefault("_env_file", _env_file())
+            _check_lines(values["_env_file"], type(self).model_fields)
             super().__init__(**values)
         except ValidationError as error:
             raise ConfigError(_explain(error), hint="See .env.example for every setting.") from None
@@ -270,8 +287,8 @@ class Settings(EmbeddedSettings):
     lab_rows: Annotated[int, Field(ge=500, le=1_000_000)] = 20_000
     """Rows that the notebooks seed and measure."""
 
-    lab_queries: Annotated[int, Field(ge=20, le=10_000)] = 200
-    """Held-out queries that the notebooks measure with."""
+    lab_queries: Annotated[int, Field(ge=20, le=10_000)] = 400
+    """Held-out queries of the notebooks: half choose a setting, half confirm it."""
 
     @property
     def url(self) -> sa.URL | None:

@@ -372,3 +372,13 @@ def test_the_example_file_shows_every_setting_with_its_default_and_nothing_else(
     for name in set(Settings.model_fields) - {"database_url"}:
         assert getattr(as_shown, name) == getattr(defaults, name), name
     assert as_shown.url is not None
+
+
+@pytest.mark.parametrize("line", ["DATABASE_URL", "export DATABASE_URL", "database_url"])
+def test_a_setting_without_its_equals_sign_is_not_taken_for_absent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    (tmp_path / "settings").write_text(f"APP_ENV=dev\n{line}\n")
+    monkeypatch.setenv("LAB_ENV_FILE", str(tmp_path / "settings"))
+    with pytest.raises(ConfigError, match="DATABASE_URL stands in the settings file without"):
+        Settings()

@@ -2,42 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from hashlib import sha256
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
-from resume_lab.database.indexes import DISTANCES, MIB, IVFFlat, literal
-from resume_lab.database.models import EMBEDDING_INDEX
-from resume_lab.database.schema import LAB_PREFIX
-from resume_lab.tuning.measure import USE_INDEX
-from resume_lab.tuning.results import Exact, Point, Recommendation
-from resume_lab.tuning.workload import Workload
+from resume_lab.tuning import advice
+from resume_lab.tuning.prove import Z_95, Target, queries_for_perfect, queries_needed
+from resume_lab.tuning.results import Exact, Point, Rebuild, Recommendation, WorkloadInfo
+from resume_lab.tuning.trial import USE_INDEX
+from resume_lab.vectors import RecallSummary
 
-MIN_BUILD_MIB = 256
-PLACEHOLDER_TABLE = "your_table"
+LITTLE_STRUCTURE = 0.5
+"""An index that reads more of the rows than this has found little to leave out."""
 
 
 def decide(
-    points: tuple[Point, ...], exact: Exact, target_recall: float, workload: Workload
+    points: tuple[Point, ...], exact: Exact, target_recall: float, workload: WorkloadInfo
 ) -> tuple[Recommendation | None, str]:
-    """Return the cheapest measured point that meets the target, and the verdict in a sentence."""
+    """Return the cheapest point of a grid that meets the target, and the verdict in sentences."""
     answered = [point for point in points if point.used_index_forced]
     meeting = [point for point in answered if point.meets(target_recall)]
     if not meeting:
-        return None, _none_meets(answered, target_recall, workload)
+        return None, _none_meets(answered, f"recall {target_recall:g}", workload)
     best = min(meeting, key=lambda point: point.latency.p50_ms)
     if best.latency.p50_ms >= exact.latency.p50_ms:
-        return None, (
-            f"The cheapest setting with recall {target_recall:g} (lists {best.lists}, "
-            f"probes {best.probes}, {best.latency.p50_ms:.3g} ms) is no faster than the exact scan "
-            f"({exact.latency.p50_ms:.3g} ms): search exactly, without an index."
-        )
-    return _recommendation(best, workload), _verdict(best, points, target_recall, workload)
+        return None, _no_faster(best, exact, f"with recall {target_recall:g}")
+    said = [
+        f"{_setting(best, workload)}, is the cheapest measured setting with recall "
+        f"{target_recall:g}."
+    ]
+    if best.recall_low < target_recall:
+        said.append(_what_is_sure(points, target_recall))
+    said += _of_the_plan(best, best.probes / best.lists, workload)
+    return recommendation(best, workload), " ".join(said)
 
 
-def _recommendation(point: Point, workload: Workload) -> Recommendation:
-    settings = f"SET LOCAL ivfflat.probes = {point.probes};"
-    if not point.used_index or workload.shares_table:
-        settings += f" {USE_INDEX};"
+@dataclass(frozen=True)
+class Evidence:
+    """What a run of the tuner has to show for its winner.
+
+    `target` is None for a run on a latency budget, `max_ms`. `read_share` is the predicted share of
+    the rows that a query reads.
+    """
+
+    winner: Point
+    read_share: float
+    indexes_built: int
+    indexes_predicted: int
+    rebuilds: tuple[Rebuild, ...]
+    confirmed: RecallSummary | None
+    target: Target | None = None
+    max_ms: float | None = None
+
+
+def conclude(
+    evidence: Evidence, exact: Exact, workload: WorkloadInfo
+) -> tuple[Recommendation | None, str]:
+    """Return the recommendation that the evidence supports, and the verdict in sentences."""
+    point = evidence.winner
+    if point.latency.p50_ms >= exact.latency.p50_ms:
+        return None, _no_faster(point, exact, "that reaches the aim")
+    said = [
+        f"{_setting(point, workload)}, is {_claim(evidence)}.",
+        *_of_the_target(evidence, workload),
+        *_of_rebuilds(evidence),
+        *_of_confirmation(evidence),
+        *_of_the_plan(point, evidence.read_share, workload),
+    ]
+    return _with_proof(recommendation(point, workload), evidence), " ".join(said)
+
+
+def none_reaches(points: Iterable[Point], aim: str, workload: WorkloadInfo) -> str:
+    """Say that no index reached the aim, and how near the best came."""
+    return _none_meets([p for p in points if p.used_index_forced], aim, workload)
+
+
+def recommendation(point: Point, workload: WorkloadInfo) -> Recommendation:
+    """Return a point as advice, with the statements that follow it."""
+    partial = workload.table is not None and workload.table.partial
+    needs = USE_INDEX if partial or not point.used_index else None
     return Recommendation(
         lists=point.lists,
         probes=point.probes,
@@ -45,73 +88,126 @@ def _recommendation(point: Point, workload: Workload) -> Recommendation:
         recall_low=point.recall_low,
         p50_ms=point.latency.p50_ms,
         speedup_vs_exact=point.speedup_vs_exact,
-        ddl=index_statements(point.lists, workload),
-        query_settings=settings,
-        query=_query(workload),
+        ddl=advice.index_statements(point.lists, workload),
+        query_settings=advice.query_settings(point.probes, needs=needs),
+        query=advice.query(workload),
+        recall_high=point.recall_high,
+        n_queries=point.n_queries,
+        used_index=point.used_index,
+        predicted_recall=point.predicted_recall,
     )
 
 
-def index_statements(lists: int, workload: Workload) -> str:
-    """Return the SQL that builds the index, and drops the one that would compete with it.
-
-    Several vector indexes on one column compete, so for stored embeddings the general index gives
-    way: replaced under its own name when the table holds one model, otherwise dropped for a partial
-    one whose name says that migrations leave it alone. Vectors from elsewhere get a placeholder.
-    """
-    index = IVFFlat(lists)
-    mib = max(MIN_BUILD_MIB, index.build_memory_bytes(workload.vectors.shape[1]) // MIB + 1)
-    statements = [f"SET maintenance_work_mem = '{mib}MB'"]
-    name, table, where = f"ix_embedding_ivfflat_{lists}", PLACEHOLDER_TABLE, None
-    if workload.embedding_model is not None:
-        name, table = EMBEDDING_INDEX, "chunk_embeddings"
-        statements.append(f"DROP INDEX IF EXISTS {EMBEDDING_INDEX}")
-        if workload.shares_table:
-            model = workload.embedding_model
-            name = f"{LAB_PREFIX}ivfflat_{sha256(model.encode()).hexdigest()[:8]}"
-            statements.append(f"DROP INDEX IF EXISTS {name}")
-            where = f"embedding_model = {literal(model)}"
-    distance = workload.metric.value
-    statements.append(index.ddl((table,), "embedding", distance, name=name, where=where))
-    return ";\n".join(statements)
+def _with_proof(advised: Recommendation, evidence: Evidence) -> Recommendation:
+    advised = replace(advised, rebuilds=evidence.rebuilds)
+    confirmed = evidence.confirmed
+    if confirmed is None:
+        return advised
+    return replace(
+        advised,
+        confirmed_recall=confirmed.mean,
+        confirmed_low=confirmed.low,
+        confirmed_high=confirmed.high,
+        confirmed_queries=confirmed.n_queries,
+    )
 
 
-def _query(workload: Workload) -> str:
-    column, table, where = "id", PLACEHOLDER_TABLE, ""
-    if workload.embedding_model is not None:
-        column, table = "chunk_id", "chunk_embeddings"
-        where = f"WHERE embedding_model = {literal(workload.embedding_model)}"
-    operator = DISTANCES[workload.metric.value].operator
-    order = f"ORDER BY embedding {operator} :query LIMIT {workload.k};"
-    return " ".join(part for part in ("SELECT", column, "FROM", table, where, order) if part)
+def _setting(point: Point, workload: WorkloadInfo) -> str:
+    return (
+        f"lists {point.lists}, probes {point.probes}: recall@{workload.k} {point.recall:.3f} "
+        f"(95% interval {point.recall_low:.3f} to {point.recall_high:.3f}, "
+        f"{point.n_queries:,} queries) at {point.latency.p50_ms:.3g} ms, "
+        f"{point.speedup_vs_exact:.1f} times as fast as the exact scan"
+    )
 
 
-def _verdict(
-    best: Point, points: tuple[Point, ...], target_recall: float, workload: Workload
-) -> str:
-    n = len(workload.queries)
+def _claim(evidence: Evidence) -> str:
+    built = evidence.indexes_built
+    of = (
+        f"of {built} index{'es' if built > 1 else ''} built "
+        f"and {evidence.indexes_predicted} predicted"
+    )
+    if evidence.target is None:
+        return f"the highest recall within {evidence.max_ms:g} ms, {of}"
+    if not evidence.target.certain:
+        return f"the fastest that reaches recall {evidence.target.recall:g} on average, {of}"
+    return f"the fastest whose interval lies above recall {evidence.target.recall:g}, {of}"
+
+
+def _of_the_target(evidence: Evidence, workload: WorkloadInfo) -> Sequence[str]:
+    target = evidence.target
+    if target is None or target.certain:
+        return ()
+    needed = queries_for_perfect(target.recall)
+    least = (
+        f"that takes at least {needed:,} that choose"
+        if math.isfinite(needed)
+        else "no number of queries can"
+    )
+    return (
+        f"{workload.n_queries:,} queries cannot show recall {target.recall:g} with certainty, "
+        f"however good their answers: {least}.",
+    )
+
+
+def _of_rebuilds(evidence: Evidence) -> Sequence[str]:
+    if not evidence.rebuilds:
+        return ()
+    found = [str(built.probes) if built.probes else "none" for built in evidence.rebuilds]
+    count = len(found)
+    holds = (
+        f"{evidence.winner.probes} holds for all"
+        if all(built.probes for built in evidence.rebuilds)
+        else "not every build can be made to hold"
+    )
+    return (
+        f"Built {count} more time{'s' if count > 1 else ''}, because every build draws other "
+        f"centroids, it needed probes {', '.join(found)}; {holds}.",
+    )
+
+
+def _of_confirmation(evidence: Evidence) -> Sequence[str]:
+    found, target = evidence.confirmed, evidence.target
+    if found is None:
+        return ("There were no queries left to confirm it.",)
     said = (
-        f"lists {best.lists}, probes {best.probes}: recall@{workload.k} {best.recall:.3f} "
-        f"(95% interval {best.recall_low:.3f} to {best.recall_high:.3f}, {n} queries) "
-        f"at {best.latency.p50_ms:.3g} ms, {best.speedup_vs_exact:.1f} times as fast as the exact "
-        f"scan, is the cheapest measured setting with recall {target_recall:g}."
+        f"{found.n_queries:,} other queries, which had no part in choosing, "
+        f"give recall {found.mean:.3f} ({found.low:.3f} to {found.high:.3f})"
     )
-    if best.recall_low < target_recall:
-        said += _what_is_sure(points, target_recall)
-    if best.probes > best.lists / 2:
-        said += (
-            f" It reads about {best.probes / best.lists:.0%} of the rows, so the index finds "
-            "little structure in these vectors; what it gains over the exact scan comes from how "
-            "it stores them, not from neighbours it finds."
+    if target is None or found.low >= target.recall:
+        return (f"{said}.",)
+    if found.mean < target.recall:
+        return (f"{said}: below the target. Give more queries, or take a few more probes.",)
+    deviation = (found.high - found.low) / (2 * Z_95) * math.sqrt(found.n_queries)
+    needed = queries_needed(found.mean, deviation, target.recall)
+    reached = f"{said}: the target is reached, but not for certain"
+    if math.isinf(needed):
+        return (f"{reached}.",)
+    return (f"{reached}; about {needed:,.0f} such queries would tell.",)
+
+
+def _of_the_plan(point: Point, read_share: float, workload: WorkloadInfo) -> list[str]:
+    said = []
+    if read_share > LITTLE_STRUCTURE:
+        said.append(
+            f"It reads about {read_share:.0%} of the rows, so the index finds little structure in "
+            "these vectors; what it gains over the exact scan comes from how it stores them, not "
+            "from neighbours it finds."
         )
-    if not best.used_index:
-        said += (
-            " Left free, the planner reads the whole table instead: "
+    if not point.used_index:
+        said.append(
+            "Left free, the planner reads the whole table instead: "
             "it needs enable_sort = off in the query's transaction."
         )
-    if workload.shares_table:
-        said += (
-            " The table holds other models too: the general index gives way to one of this model, "
+    if workload.table is not None and workload.table.embedding_model and workload.table.partial:
+        said.append(
+            "The table holds other models too: the general index gives way to one of this model, "
             "and the others are searched exactly until they get their own."
+        )
+    if workload.sampled_from is not None:
+        said.append(
+            f"Measured on a sample of {workload.rows:,} of about {workload.sampled_from:,} rows: "
+            "on all of them lists and probes will differ; tune again with more of them."
         )
     return said
 
@@ -119,20 +215,28 @@ def _verdict(
 def _what_is_sure(points: tuple[Point, ...], target_recall: float) -> str:
     sure = [p for p in points if p.recall_low >= target_recall and p.used_index_forced]
     if not sure:
-        return " Its interval reaches below the target: more queries would tell."
+        return "Its interval reaches below the target: more queries would tell."
     point = min(sure, key=lambda p: p.latency.p50_ms)
     return (
-        " Its interval reaches below the target; the cheapest whose interval does not is "
+        "Its interval reaches below the target; the cheapest whose interval does not is "
         f"lists {point.lists}, probes {point.probes} at {point.latency.p50_ms:.3g} ms."
     )
 
 
-def _none_meets(points: Sequence[Point], target_recall: float, workload: Workload) -> str:
+def _no_faster(point: Point, exact: Exact, which: str) -> str:
+    return (
+        f"The cheapest setting {which} (lists {point.lists}, probes {point.probes}, "
+        f"{point.latency.p50_ms:.3g} ms) is no faster than the exact scan "
+        f"({exact.latency.p50_ms:.3g} ms): search exactly, without an index."
+    )
+
+
+def _none_meets(points: Sequence[Point], aim: str, workload: WorkloadInfo) -> str:
     if not points:
         return "PostgreSQL used the index at no setting, even when told to; read the plans."
     best = max(points, key=lambda point: point.recall)
     return (
-        f"No measured setting reaches recall@{workload.k} {target_recall:g}. The highest is "
+        f"No measured setting reaches {aim}. The highest recall@{workload.k} is "
         f"{best.recall:.3f} at lists {best.lists}, probes {best.probes}, which reads about "
         f"{best.probes / best.lists:.0%} of the table in {best.latency.p50_ms:.3g} ms. "
         "If recall grows no faster than the share read, the vectors have little structure "

@@ -1,50 +1,34 @@
-"""Recall, latency and plan of the settings of one index, as PostgreSQL gives them."""
+"""Operating points: what the answers under a setting are worth, against the exact ones."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-import sqlalchemy as sa
 from numpy.typing import NDArray
-from psycopg2 import sql
+from sqlalchemy.engine import Engine
 
-from resume_lab.database.indexes import DISTANCES, IVFFlat, allow_build, execute, raw_connection
-from resume_lab.database.interrupt import interruptible
-from resume_lab.database.session import translated_driver_errors
+from resume_lab.database.indexes import IVFFlat
 from resume_lab.errors import ExperimentError
-from resume_lab.tuning.plans import Plan, explain
+from resume_lab.tuning import trial
+from resume_lab.tuning.plans import Plan
 from resume_lab.tuning.results import INTERVAL_LEVEL, Exact, Latency, Point
-from resume_lab.tuning.scratch import COLUMN, Scratch
+from resume_lab.tuning.scratch import Scratch, scratch_copy
+from resume_lab.tuning.trial import EXACT, Answers, BuiltIndex, Setting
 from resume_lab.tuning.workload import Workload
-from resume_lab.vectors import distances, recall_at_k, recall_tie_aware, summarise
+from resume_lab.vectors import (
+    RecallSummary,
+    distances,
+    recall_at_k,
+    recall_tie_aware,
+    summarise,
+)
 
-INDEX_NAME = "lab_ivfflat"
 ROUNDS = 2
-EXACT_QUERIES = 30
-"""Queries of the exact scan in each round; with two rounds enough for a p95."""
-
 SERVER_TIMED_QUERIES = 10
-WARM_UP_QUERIES = 3
 DISTANCE_BLOCK_QUERIES = 256
-
-USE_INDEX = "SET LOCAL enable_sort = off"
-"""Leaves the planner the vector index: every other way to the nearest rows has to sort."""
-
-EXACT = 0
-"""Stands for the exact scan among the probes of a sweep."""
-
-
-@dataclass(frozen=True)
-class Build:
-    """What building the index cost."""
-
-    build_s: float
-    size_bytes: int
 
 
 @dataclass(frozen=True)
@@ -54,16 +38,8 @@ class Sweep:
     index: IVFFlat
     points: tuple[Point, ...]
     exact: Exact
-    build: Build
+    build: BuiltIndex
     measure_s: float
-
-
-@dataclass(frozen=True, eq=False)
-class _Answers:
-    """What the queries of one setting returned: ids, -1 where fewer than k came, and times."""
-
-    ids: NDArray[np.int64]
-    samples_ms: NDArray[np.float64]
 
 
 def measure(
@@ -77,22 +53,55 @@ def measure(
 ) -> Sweep:
     """Build `index` on the scratch copy, measure every value of `probes`, drop the index.
 
-    Each query runs once a round under each setting; the order of the settings is shuffled in each
-    round, with the exact scan among them, so that drift of the machine falls on all alike. Raises
-    ExperimentError for probes that the index cannot have.
+    Latency is taken in turn, with the exact scan among the settings. Raises ExperimentError for
+    probes that the index cannot have.
     """
     probes = checked(index, probes, workload)
-    build = _build(scratch, workload, index)
+    built = trial.build(scratch, workload, index)
     try:
         start = time.perf_counter()
-        answers = _run_rounds(scratch, workload, probes, rounds, np.random.default_rng(seed))
-        plans = {p: _plans(scratch, workload, p) for p in (EXACT, *probes)}
+        wanted = [(built, value) for value in probes]
+        points, exact = measure_in_turn(scratch, workload, wanted, rounds=rounds, seed=seed)
         measure_s = time.perf_counter() - start
     finally:
-        _drop_index(scratch)
-    exact = Exact(Latency.of(answers[EXACT].samples_ms), *_server_time_and_summary(plans[EXACT][1]))
-    points = tuple(_point(index, p, workload, answers[p], plans[p], exact, build) for p in probes)
-    return Sweep(index, points, exact, build, measure_s)
+        trial.drop(scratch, built)
+    return Sweep(index, points, exact, built, measure_s)
+
+
+def recall_per_query(
+    engine: Engine, workload: Workload, index: IVFFlat, probes: Sequence[int]
+) -> dict[int, NDArray[np.float64]]:
+    """Build `index` on a scratch copy; return the recall of every query at each of `probes`."""
+    probes = checked(index, probes, workload)
+    with scratch_copy(engine, workload.vectors) as scratch:
+        built = trial.build(scratch, workload, index)
+        answers = {p: trial.answer(scratch, workload, Setting(built, p)) for p in probes}
+    return {p: recall_at_k(found.ids, workload.truth.ids) for p, found in answers.items()}
+
+
+def measure_in_turn(
+    scratch: Scratch,
+    workload: Workload,
+    wanted: Sequence[tuple[BuiltIndex, int]],
+    *,
+    rounds: int = ROUNDS,
+    seed: int = 0,
+) -> tuple[tuple[Point, ...], Exact]:
+    """Return the point of each index and probes, and the exact scan, measured in turn."""
+    rng = np.random.default_rng(seed)
+    settings = [Setting(built, probes) for built, probes in wanted]
+    answers = trial.answers_in_turn(scratch, workload, settings, rounds=rounds, rng=rng)
+    exact = _exact(scratch, workload, answers[EXACT])
+    points = (
+        point(scratch, workload, built, probes, answers[Setting(built, probes)], shuffled=True)
+        for built, probes in wanted
+    )
+    return tuple(against(exact, found) for found in points), exact
+
+
+def against(exact: Exact, point: Point) -> Point:
+    """Return the point with its speed-up over this exact scan."""
+    return replace(point, speedup_vs_exact=exact.latency.p50_ms / point.latency.p50_ms)
 
 
 def checked(index: IVFFlat, probes: Sequence[int], workload: Workload) -> list[int]:
@@ -113,144 +122,31 @@ def checked(index: IVFFlat, probes: Sequence[int], workload: Workload) -> list[i
     return sorted(set(probes))
 
 
-def _build(scratch: Scratch, workload: Workload, index: IVFFlat) -> Build:
-    ddl = index.ddl(scratch.table, COLUMN, workload.metric.value, name=INDEX_NAME)
-    with scratch.engine.begin() as connection:
-        allow_build(connection, index, scratch.dim)
-        execute(connection, "SET LOCAL statement_timeout = 0")  # some hosts allow two minutes
-        start = time.perf_counter()
-        interruptible(raw_connection(connection), lambda: execute(connection, ddl))
-        build_s = time.perf_counter() - start
-        size = connection.scalar(
-            sa.text("SELECT pg_relation_size(to_regclass(format('%I.%I', :s, :i)))"),
-            {"s": scratch.schema, "i": INDEX_NAME},
-        )
-    return Build(build_s, int(size or 0))
+def recalls(workload: Workload, answers: Answers) -> RecallSummary:
+    """Summarise the recall of the first queries of the workload, those that were answered."""
+    truth = workload.truth.ids[: len(answers.ids)]
+    return summarise(recall_at_k(answers.ids, truth), confidence=INTERVAL_LEVEL)
 
 
-def _drop_index(scratch: Scratch) -> None:
-    with scratch.engine.begin() as connection:
-        name = sql.Identifier(scratch.schema, INDEX_NAME)
-        execute(connection, sql.SQL("DROP INDEX IF EXISTS {}").format(name))
-
-
-def _run_rounds(
+def point(
     scratch: Scratch,
     workload: Workload,
-    probes: list[int],
-    rounds: int,
-    rng: np.random.Generator,
-) -> dict[int, _Answers]:
-    warm_up = workload.query_texts[:WARM_UP_QUERIES]
-    for setting in (EXACT, max(probes)):
-        _run(scratch, workload, setting, warm_up)
-    parts: dict[int, list[_Answers]] = {setting: [] for setting in (EXACT, *probes)}
-    for _ in range(rounds):
-        for setting in rng.permutation([EXACT, *probes]).tolist():
-            texts = workload.query_texts[: EXACT_QUERIES if setting == EXACT else None]
-            parts[setting].append(_run(scratch, workload, setting, texts))
-    return {
-        setting: _Answers(of[0].ids, np.concatenate([part.samples_ms for part in of]))
-        for setting, of in parts.items()
-    }
-
-
-def _run(scratch: Scratch, workload: Workload, setting: int, texts: list[str]) -> _Answers:
-    """Run queries under one setting in one transaction; client time of each."""
-    query = _query(scratch, workload)
-    ids = np.full((len(texts), workload.k), -1, dtype=np.int64)
-    samples_ms = np.empty(len(texts))
-
-    def work(cursor: Any) -> None:
-        statement = query.as_string(cursor)
-        for number, text in enumerate(texts):
-            start = time.perf_counter()
-            cursor.execute(statement, [text])
-            rows = cursor.fetchall()
-            samples_ms[number] = (time.perf_counter() - start) * 1000
-            ids[number, : len(rows)] = [row[0] for row in rows]
-
-    with _setting(scratch, setting) as cursor:
-        interruptible(cursor.connection, lambda: work(cursor))
-    return _Answers(ids, samples_ms)
-
-
-def _query(scratch: Scratch, workload: Workload) -> sql.Composed:
-    return sql.SQL("SELECT id FROM {} ORDER BY {} {} %s::vector LIMIT {}").format(
-        sql.Identifier(*scratch.table),
-        sql.Identifier(COLUMN),
-        sql.SQL(DISTANCES[workload.metric.value].operator),
-        sql.Literal(workload.k),
-    )
-
-
-@contextmanager
-def _setting(scratch: Scratch, setting: int, *, forced: bool = True) -> Iterator[Any]:
-    """Give a cursor in a transaction with this setting, and end the setting with it.
-
-    With `forced` the planner is told to use the index, or for EXACT not to.
-    """
-    with (
-        scratch.engine.begin() as connection,
-        translated_driver_errors(),
-        raw_connection(connection).cursor() as cursor,
-    ):
-        cursor.execute("SELECT '[1]'::vector")  # loads the library: only then is a value checked
-        if setting == EXACT:
-            cursor.execute("SET LOCAL enable_indexscan = off")
-        else:
-            _set_probes(cursor, setting)
-            if forced:
-                cursor.execute(USE_INDEX)
-        yield cursor
-
-
-def _set_probes(cursor: Any, probes: int) -> None:
-    cursor.execute("SELECT set_config('ivfflat.probes', %s, true)", [str(probes)])
-    cursor.execute("SHOW ivfflat.probes")
-    (value,) = cursor.fetchone()
-    if value != str(probes):
-        raise ExperimentError(f"The server took ivfflat.probes = {value} instead of {probes}.")
-
-
-def _plans(scratch: Scratch, workload: Workload, setting: int) -> tuple[Plan, Plan]:
-    """Return the plan of the planner's free choice, and the forced one with its server time."""
-    query = _query(scratch, workload)
-    texts = workload.query_texts[:SERVER_TIMED_QUERIES]
-    with _setting(scratch, setting, forced=False) as cursor:
-        free = explain(cursor, query, texts[0])
-    with _setting(scratch, setting) as cursor:
-        timed = interruptible(
-            cursor.connection,
-            lambda: [explain(cursor, query, text, analyze=True) for text in texts],
-        )
-    server_ms = float(np.median([plan.server_ms for plan in timed]))
-    return free, Plan(timed[0].summary, timed[0].indexes, server_ms)
-
-
-def _server_time_and_summary(plan: Plan) -> tuple[float, str]:
-    return plan.server_ms or 0.0, plan.summary
-
-
-def _point(
-    index: IVFFlat,
+    built: BuiltIndex,
     probes: int,
-    workload: Workload,
-    answers: _Answers,
-    plans: tuple[Plan, Plan],
-    exact: Exact,
-    build: Build,
+    answers: Answers,
+    *,
+    shuffled: bool,
+    timed: int = SERVER_TIMED_QUERIES,
 ) -> Point:
-    free, forced = plans
-    recall = summarise(recall_at_k(answers.ids, workload.truth.ids), confidence=INTERVAL_LEVEL)
-    tie_aware = recall_tie_aware(
-        _found_distances(workload, answers.ids), workload.truth.distances[:, -1]
-    )
-    latency = Latency.of(answers.samples_ms)
+    """Return the operating point that was answered so; `against` gives it its speed-up."""
+    free, forced = trial.plans(scratch, workload, Setting(built, probes), timed=timed)
+    recall = recalls(workload, answers)
+    kth = workload.truth.distances[: len(answers.ids), -1]
+    tie_aware = recall_tie_aware(_found_distances(workload, answers.ids), kth)
     server_ms, forced_summary = _server_time_and_summary(forced)
     return Point(
         index="ivfflat",
-        lists=index.lists,
+        lists=built.index.lists,
         probes=probes,
         recall=recall.mean,
         recall_low=recall.low,
@@ -259,16 +155,27 @@ def _point(
         recall_p5=recall.p5,
         recall_min=recall.min,
         rows_returned=float((answers.ids >= 0).mean()),
-        latency=latency,
+        latency=Latency.of(answers.samples_ms),
         server_ms=server_ms,
-        speedup_vs_exact=exact.latency.p50_ms / latency.p50_ms,
-        used_index=free.uses(INDEX_NAME),
+        speedup_vs_exact=float("nan"),
+        used_index=free.uses(built.name),
         plan=free.summary,
-        used_index_forced=forced.uses(INDEX_NAME),
+        used_index_forced=forced.uses(built.name),
         forced_plan=forced_summary,
-        build_s=build.build_s,
-        size_bytes=build.size_bytes,
+        build_s=built.build_s,
+        size_bytes=built.size_bytes,
+        n_queries=len(answers.ids),
+        shuffled=shuffled,
     )
+
+
+def _exact(scratch: Scratch, workload: Workload, answers: Answers) -> Exact:
+    _, plan = trial.plans(scratch, workload, EXACT, timed=SERVER_TIMED_QUERIES)
+    return Exact(Latency.of(answers.samples_ms), *_server_time_and_summary(plan))
+
+
+def _server_time_and_summary(plan: Plan) -> tuple[float, str]:
+    return plan.server_ms or 0.0, plan.summary
 
 
 def _found_distances(workload: Workload, ids: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -277,5 +184,5 @@ def _found_distances(workload: Workload, ids: NDArray[np.int64]) -> NDArray[np.f
     for first in range(0, len(ids), DISTANCE_BLOCK_QUERIES):
         part = slice(first, first + DISTANCE_BLOCK_QUERIES)
         rows = workload.vectors[np.maximum(ids[part], 0)]
-        found[part] = distances(workload.queries[part], rows, workload.metric)
+        found[part] = distances(workload.queries[: len(ids)][part], rows, workload.metric)
     return np.where(ids >= 0, found, np.nan)

@@ -13,13 +13,20 @@ from numpy.typing import NDArray
 
 from resume_lab.database.indexes import MAX_LISTS, IVFFlat
 from resume_lab.errors import ExperimentError
-from resume_lab.tuning.results import Point
+from resume_lab.tuning.results import CostModel, Point
 from resume_lab.tuning.workload import Workload
-from resume_lab.vectors import Curve, predict_curves
+from resume_lab.vectors import Curve, Difficulty, predict_curves
 
 CANDIDATES = 8
+EXPECTED_RECALL = 0.95
+HOPELESS_SHARE = 0.5
+"""Reading more of the rows than this, an index leaves out too little to gain by it."""
+
 MIN_POINTS = 4
 """Measured points from which the three parts of the time are fitted, one more than they are."""
+
+MIN_POINTS_OF_ONE = 2
+"""Of a single index: there a centroid is taken to cost as much as a row, for both fill a page."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,26 +48,6 @@ class Prediction:
     def build_memory_bytes(self, lists: int) -> int:
         """Return the maintenance_work_mem that building this index asks for."""
         return IVFFlat(lists).build_memory_bytes(self.workload.vectors.shape[1])
-
-
-@dataclass(frozen=True)
-class CostModel:
-    """Client time of a query in ms: fixed_ms + list_ms * lists + row_ms * rows scanned.
-
-    A query compares itself with every centroid, then with every row of the lists it probes; the
-    rest does not depend on the setting. `error` is the median share by which the points it was
-    fitted to differ from it.
-    """
-
-    fixed_ms: float
-    list_ms: float
-    row_ms: float
-    error: float
-    n_points: int
-
-    def p50_ms(self, curve: Curve) -> NDArray[np.float64]:
-        """Return the predicted median time at probes 1 to lists, shape (lists,)."""
-        return self.fixed_ms + self.list_ms * curve.lists + self.row_ms * curve.rows_scanned
 
 
 def candidate_lists(rows: int, own: Iterable[int] = ()) -> list[int]:
@@ -89,22 +76,52 @@ def predict(workload: Workload, lists: Sequence[int] | None = None, *, seed: int
     return Prediction(workload, tuple(curves), time.perf_counter() - start)
 
 
+def expectation(
+    prediction: Prediction, difficulty: Difficulty, target_recall: float | None = None
+) -> str:
+    """Say in a sentence which share of the rows has to be read for a recall, and what follows."""
+    recall = EXPECTED_RECALL if target_recall is None else target_recall
+    rows = len(prediction.workload.vectors)
+    ways = []
+    for curve in prediction.curves:
+        probes = curve.probes_for(recall) or curve.lists
+        scanned = float(curve.rows_scanned[probes - 1])
+        ways.append((scanned + curve.lists, scanned / rows, curve.lists, probes))
+    _, share, lists, probes = min(ways)
+    at = f"recall@{prediction.workload.k} {recall:g}"
+    if share > HOPELESS_SHARE:
+        return (
+            f"No IVFFlat setting can gain much over exact search on these vectors: {at} takes "
+            f"{share:.0%} of the rows or more. {difficulty.verdict}"
+        )
+    return f"Expect {at} from about {_percent(share)} of the rows (lists {lists}, probes {probes})."
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share >= 0.1 else f"{share:.1%}"
+
+
 def fit_cost(points: Sequence[Point], prediction: Prediction) -> CostModel:
     """Fit the cost model to measured points by least squares of the relative errors.
 
-    No part of the time is negative, so of all ways to leave parts out the best is taken. Raises
+    No part of the time is negative, so of all ways to leave parts out the best is taken. Points of
+    a single index cannot tell a centroid from a row, which then cost the same. Raises
     ExperimentError for fewer points than the fit needs, or lists without a curve.
     """
-    if len(points) < MIN_POINTS:
+    one = len({point.lists for point in points}) == 1
+    needed = MIN_POINTS_OF_ONE if one else MIN_POINTS
+    if len(points) < needed:
         raise ExperimentError(
             f"{len(points)} measured points are too few to calibrate the time of a query.",
             hint=f"Measure at least {MIN_POINTS}, of more than one number of lists.",
         )
     measured = np.array([point.latency.p50_ms for point in points])
     parts = np.array([_parts(point, prediction) for point in points]) / measured[:, None]
+    if one:
+        parts = np.column_stack([parts[:, 0], parts[:, 1] + parts[:, 2]])
     costs = _non_negative_fit(parts)
-    fixed_ms, list_ms, row_ms = costs.tolist()
     error = float(np.median(np.abs(parts @ costs - 1)))
+    fixed_ms, list_ms, row_ms = costs[[0, 1, 1] if one else [0, 1, 2]].tolist()
     return CostModel(fixed_ms, list_ms, row_ms, error, len(points))
 
 

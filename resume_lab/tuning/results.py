@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resume_lab.vectors import Curve, Difficulty
+
 INTERVAL_LEVEL = 0.95
 """Confidence of every interval of a recall."""
 
@@ -60,6 +62,8 @@ class Point:
     Recall and latency are those of the index (the planner is told to use it). `used_index` and
     `plan` say what the planner does when it is left free; `forced_plan` is the plan measured.
     Recall is a share in [0, 1], higher is better; so is `rows_returned`, of the k rows asked for.
+    `n_queries` is how many distinct queries the recall stands on. `shuffled` says whether latency
+    was taken in turn with other settings; a point on the way to a decision is timed alone.
     """
 
     index: str
@@ -81,6 +85,9 @@ class Point:
     forced_plan: str
     build_s: float
     size_bytes: int
+    predicted_recall: float | None = None
+    n_queries: int = 0
+    shuffled: bool = True
 
     def meets(self, target_recall: float) -> bool:
         """Say whether the recall reaches the target; a mean of tenths may miss it by rounding."""
@@ -88,8 +95,28 @@ class Point:
 
 
 @dataclass(frozen=True)
+class TableInfo:
+    """The table the rows were read from; statements of the advice name it.
+
+    `table` is its name, or schema and name. `where` is SQL that selects the rows meant, None for
+    all; `partial` says that the table holds other rows too, so an index is for these alone.
+    """
+
+    table: tuple[str, ...]
+    column: str
+    id_column: str
+    where: str | None = None
+    partial: bool = False
+    embedding_model: str | None = None
+
+
+@dataclass(frozen=True)
 class WorkloadInfo:
-    """What was measured on. `source` names the data; `distance` is cosine, l2 or ip."""
+    """What was measured on. `source` names the data; `distance` is cosine, l2 or ip.
+
+    `n_queries` choose the setting, `n_confirming` others confirm it. `sampled_from` is the number
+    of rows in the table where only a sample of them, `rows`, was measured.
+    """
 
     rows: int
     dim: int
@@ -97,6 +124,9 @@ class WorkloadInfo:
     k: int
     distance: str
     source: str
+    n_confirming: int = 0
+    table: TableInfo | None = None
+    sampled_from: int | None = None
 
 
 @dataclass(frozen=True)
@@ -112,8 +142,27 @@ class Environment:
 
 
 @dataclass(frozen=True)
+class Rebuild:
+    """The same index built again: the fewest probes that hold for it, and its recall there.
+
+    pgvector's k-means draws its seed, so every build is another index. `probes` is None where no
+    number of them held.
+    """
+
+    probes: int | None
+    recall: float
+    recall_low: float
+    build_s: float
+
+
+@dataclass(frozen=True)
 class Recommendation:
-    """The cheapest measured point that meets the target, and what builds and uses it."""
+    """The cheapest proven setting that meets the target, and what builds and uses it.
+
+    `recall` and its bounds are those of the queries that chose it; `confirmed_recall` and its
+    bounds those of `confirmed_queries` others, None where there were none. `used_index` says
+    whether the planner takes the index by its own choice; if not, `query_settings` make it.
+    """
 
     lists: int
     probes: int
@@ -124,6 +173,35 @@ class Recommendation:
     ddl: str
     query_settings: str
     query: str
+    recall_high: float | None = None
+    n_queries: int = 0
+    used_index: bool = True
+    predicted_recall: float | None = None
+    confirmed_recall: float | None = None
+    confirmed_low: float | None = None
+    confirmed_high: float | None = None
+    confirmed_queries: int = 0
+    rebuilds: tuple[Rebuild, ...] = ()
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """Client time of a query in ms: fixed_ms + list_ms * lists + row_ms * rows scanned.
+
+    A query compares itself with every centroid, then with every row of the lists it probes; the
+    rest does not depend on the setting. `error` is the median share by which the points it was
+    fitted to differ from it.
+    """
+
+    fixed_ms: float
+    list_ms: float
+    row_ms: float
+    error: float
+    n_points: int
+
+    def p50_ms(self, curve: Curve) -> NDArray[np.float64]:
+        """Return the predicted median time at probes 1 to lists, shape (lists,)."""
+        return self.fixed_ms + self.list_ms * curve.lists + self.row_ms * curve.rows_scanned
 
 
 @dataclass(frozen=True)
@@ -134,20 +212,31 @@ class Timings:
     build_s: float
     measure_s: float
     total_s: float
+    predict_s: float = 0.0
 
 
 @dataclass(frozen=True)
 class TuningResult:
-    """Everything a run found; `why` is the verdict in a sentence, recommendation or not."""
+    """Everything a run found; `why` is the verdict in a sentence, recommendation or not.
+
+    The aim is a recall, `target_recall`, or a p50 latency, `max_ms`; the other is None. `curves`
+    are the predictions, empty where a grid was measured without any; `expectation` says in a
+    sentence what they promise.
+    """
 
     workload: WorkloadInfo
     environment: Environment
-    target_recall: float
+    target_recall: float | None
     exact: Exact
     points: tuple[Point, ...]
     recommendation: Recommendation | None
     why: str
     timings: Timings
+    max_ms: float | None = None
+    curves: tuple[Curve, ...] = ()
+    cost: CostModel | None = None
+    difficulty: Difficulty | None = None
+    expectation: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; raw samples stay out."""
@@ -155,6 +244,11 @@ class TuningResult:
             "workload": dataclasses.asdict(self.workload),
             "environment": dataclasses.asdict(self.environment),
             "target_recall": self.target_recall,
+            "max_ms": self.max_ms,
+            "difficulty": self.difficulty and self.difficulty.as_dict(),
+            "expectation": self.expectation,
+            "predictions": [row for curve in self.curves for row in _curve_as_dicts(curve)],
+            "cost": self.cost and dataclasses.asdict(self.cost),
             "exact": {
                 **_percentiles(self.exact.latency),
                 "server_ms": self.exact.server_ms,
@@ -165,6 +259,20 @@ class TuningResult:
             "why": self.why,
             "timings": dataclasses.asdict(self.timings),
         }
+
+
+def _curve_as_dicts(curve: Curve) -> list[dict[str, Any]]:
+    return [
+        {
+            "lists": curve.lists,
+            "probes": probes,
+            "recall": float(recall),
+            "rows_scanned": float(rows),
+        }
+        for probes, (recall, rows) in enumerate(
+            zip(curve.recall, curve.rows_scanned, strict=True), start=1
+        )
+    ]
 
 
 def _percentiles(latency: Latency) -> dict[str, float | None]:

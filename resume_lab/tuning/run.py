@@ -1,149 +1,211 @@
-"""A whole tuning run: copy the vectors, measure a grid of settings, decide."""
+"""A whole tuning run on a scratch copy: the tuner, or every setting of a grid."""
 
 from __future__ import annotations
 
-import os
-import platform
+import contextlib
 import time
-from collections.abc import Sequence
-from datetime import UTC, datetime
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
-import numpy as np
-import psutil
-import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 from tqdm.auto import tqdm
 
 from resume_lab.database.indexes import IVFFlat
 from resume_lab.errors import ExperimentError
-from resume_lab.tuning.decide import decide
-from resume_lab.tuning.grid import default_lists, default_probes, probes_within
-from resume_lab.tuning.measure import ROUNDS, Sweep, checked, measure
-from resume_lab.tuning.results import Environment, Exact, Latency, Timings, TuningResult
-from resume_lab.tuning.scratch import Scratch, Storage, scratch_copy
+from resume_lab.tuning import runs
+from resume_lab.tuning.aims import PRIOR, Aim, RecallAim, TimeAim
+from resume_lab.tuning.decide import Evidence, conclude, none_reaches
+from resume_lab.tuning.environment import environment, in_turn
+from resume_lab.tuning.measure import ROUNDS, against, checked
+from resume_lab.tuning.predict import Prediction, candidate_lists, expectation, predict
+from resume_lab.tuning.prove import Target
+from resume_lab.tuning.results import (
+    CostModel,
+    Exact,
+    Point,
+    Rebuild,
+    Recommendation,
+    Timings,
+    TuningResult,
+    WorkloadInfo,
+)
+from resume_lab.tuning.runs import Run
+from resume_lab.tuning.scratch import Storage, scratch_copy
+from resume_lab.tuning.tuner import Say, Tuner
 from resume_lab.tuning.workload import Workload
 
 DEFAULT_TARGET_RECALL = 0.95
-_SETTINGS = (
-    "shared_buffers",
-    "effective_cache_size",
-    "maintenance_work_mem",
-    "work_mem",
-    "max_parallel_workers_per_gather",
-    "max_parallel_maintenance_workers",
-    "random_page_cost",
-    "jit",
-)
-_STORAGE_TEXT = {
-    Storage.EXTERNAL: "The table keeps vectors in TOAST (storage EXTERNAL, pgvector's default).",
-    Storage.PLAIN: "The table keeps vectors in its rows (storage PLAIN).",
-}
+REBUILDS = 3
 
 
 def tune(
     engine: Engine,
     workload: Workload,
     *,
+    target_recall: float | None = None,
+    max_ms: float | None = None,
     lists: Sequence[int] | None = None,
-    probes: Sequence[int] | None = None,
-    target_recall: float = DEFAULT_TARGET_RECALL,
+    rebuilds: int = REBUILDS,
     rounds: int = ROUNDS,
     seed: int = 0,
     storage: Storage | str = Storage.EXTERNAL,
+    prediction: Prediction | None = None,
+    run: Run | None = None,
     progress: bool = False,
 ) -> TuningResult:
-    """Measure every `lists` with every `probes` on a scratch copy, and decide.
+    """Predict every setting, prove a few on a scratch copy, and recommend one.
 
-    Without `lists` and `probes` the usual guidance is tried. Of given probes, those greater than an
-    index's lists are left out. An interrupt drops the copy.
+    The aim is `target_recall` (.95 unless said) at the lowest p50 or, instead, `max_ms`: the
+    highest recall within this p50. Given `lists` are the only ones that may be built. Half of the
+    workload's queries choose the setting, the other half confirm it. The winner is built again
+    `rebuilds` times, and the probes hold for every build. A `prediction` made before, on all
+    queries or half of them, is used as it is. Steps are kept in `run`, which can be resumed. An
+    interrupt drops the copy.
     """
-    if not 0 < target_recall <= 1:
+    start = time.perf_counter()
+    run = run or Run()
+    with ending(run), _said(progress) as say:
+        check_options(target_recall, max_ms, rounds, rebuilds)
+        choosing, confirming = workload.split()
+        aim = _aim(target_recall, max_ms, len(choosing.queries))
+        choice = _choice(workload, lists)
+        asked = {"target": target_recall, "max_ms": max_ms, "lists": choice, "seed": seed}
+        run.check(runs.fingerprint(workload, asked | {"storage": Storage(storage).value}))
+        if prediction is None:
+            say("predicting")
+            wanted = sorted({*candidate_lists(len(workload.vectors)), *choice})
+            prediction = predict(choosing, wanted, seed=seed)
+        promise = expectation(prediction, workload.difficulty, target_recall)
+        say("copying the vectors")
+        with scratch_copy(engine, workload.vectors, storage=Storage(storage)) as scratch:
+            place = environment(scratch, in_turn(rounds))
+            tuner = Tuner(
+                scratch, choosing, confirming, prediction, aim,
+                run=run, say=say, rounds=rounds, seed=seed,
+            )  # fmt: skip
+            copied = time.perf_counter()
+            info = replace(choosing.info, n_confirming=len(confirming.queries))
+            found = _decided(tuner, aim, choice, rebuilds, prediction, info)
+            measure_s = time.perf_counter() - copied - tuner.build_s
+        total_s = workload.exact_s + time.perf_counter() - start
+        result = TuningResult(
+            info,
+            place,
+            aim.target.recall if isinstance(aim, RecallAim) else None,
+            found.exact,
+            found.points,
+            found.recommendation,
+            found.why,
+            Timings(workload.exact_s, tuner.build_s, measure_s, total_s, prediction.predict_s),
+            max_ms,
+            prediction.curves,
+            found.cost,
+            workload.difficulty,
+            promise,
+        )
+        run.finish(result)
+    return result
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the tuner came to."""
+
+    exact: Exact
+    points: tuple[Point, ...]
+    recommendation: Recommendation | None
+    why: str
+    cost: CostModel | None
+
+
+def _decided(
+    tuner: Tuner,
+    aim: Aim,
+    choice: Sequence[int],
+    rebuilds: int,
+    prediction: Prediction,
+    info: WorkloadInfo,
+) -> _Found:
+    tuner.prove(choice)
+    compared, exact = tuner.compare()
+    winner = aim.best(point for point in compared if point.used_index_forced)
+    measured = [*tuner.points(), *compared]
+    if winner is None:
+        advised, why = None, none_reaches(measured, str(aim), info)
+    else:
+        rebuilt: tuple[Rebuild, ...] = ()
+        confirmed = None
+        if winner.latency.p50_ms < exact.latency.p50_ms:
+            rebuilt = tuner.rebuild(winner.lists, rebuilds)
+            probes = aim.over_builds([winner.probes, *(b.probes for b in rebuilt if b.probes)])
+            if rebuilt:
+                winner, exact = tuner.measure_final(winner.lists, probes)
+                measured.append(winner)
+            confirmed = tuner.confirm(winner.lists, winner.probes)
+        scanned = prediction.curve(winner.lists).rows_scanned[winner.probes - 1]
+        evidence = Evidence(
+            tuner.predicted(winner),
+            float(scanned) / info.rows,
+            len(tuner.proofs),
+            len(prediction.curves),
+            rebuilt,
+            confirmed,
+            aim.target if isinstance(aim, RecallAim) else None,
+            aim.max_ms if isinstance(aim, TimeAim) else None,
+        )
+        advised, why = conclude(evidence, exact, info)
+    by_setting = {(point.lists, point.probes): point for point in measured}
+    points = (tuner.predicted(against(exact, by_setting[key])) for key in sorted(by_setting))
+    cost = tuner.cost()
+    return _Found(exact, tuple(points), advised, why, None if cost is PRIOR else cost)
+
+
+def check_options(
+    target_recall: float | None, max_ms: float | None, rounds: int, rebuilds: int
+) -> None:
+    if target_recall is not None and max_ms is not None:
+        raise ExperimentError("A target recall and a latency budget exclude each other.")
+    if target_recall is not None and not 0 < target_recall <= 1:
         raise ExperimentError(f"The target recall is {target_recall}; it is above 0, at most 1.")
+    if max_ms is not None and not 0 < max_ms < float("inf"):
+        raise ExperimentError(f"The latency budget is {max_ms} ms; it must be above 0.")
     if rounds < 1:
         raise ExperimentError(f"rounds is {rounds}; it must be at least 1.")
-    start = time.perf_counter()
-    grid = _grid(workload, lists, probes)
-    sweeps = []
-    with scratch_copy(engine, workload.vectors, storage=Storage(storage)) as scratch:
-        for index, wanted in tqdm(grid, desc="indexes", unit="index", disable=not progress):
-            sweeps.append(measure(scratch, workload, index, wanted, rounds=rounds, seed=seed))
-        environment = _environment(scratch, rounds)
-    exact = _pooled([sweep.exact for sweep in sweeps])
-    points = tuple(point for sweep in sweeps for point in sweep.points)
-    recommendation, why = decide(points, exact, target_recall, workload)
-    timings = _timings(workload, sweeps, time.perf_counter() - start)
-    return TuningResult(
-        workload.info, environment, target_recall, exact, points, recommendation, why, timings
-    )
+    if rebuilds < 0:
+        raise ExperimentError(f"rebuilds is {rebuilds}; it must be at least 0.")
 
 
-def _grid(
-    workload: Workload, lists: Sequence[int] | None, probes: Sequence[int] | None
-) -> list[tuple[IVFFlat, list[int]]]:
-    """Return each index with its probes, all of it checked before the first is built."""
-    grid = []
-    for value in sorted(set(lists or default_lists(len(workload.vectors)))):
-        index = IVFFlat(value)
-        wanted = probes_within(probes, value) if probes else default_probes(value)
-        grid.append((index, checked(index, wanted, workload)))
-    return grid
+def _aim(target_recall: float | None, max_ms: float | None, n_queries: int) -> Aim:
+    if max_ms is not None:
+        return TimeAim(max_ms)
+    recall = DEFAULT_TARGET_RECALL if target_recall is None else target_recall
+    return RecallAim(Target.of(recall, n_queries), n_queries)
 
 
-def _pooled(exacts: Sequence[Exact]) -> Exact:
-    samples = np.concatenate([exact.latency.samples_ms for exact in exacts])
-    server_ms = float(np.median([exact.server_ms for exact in exacts]))
-    return Exact(Latency.of(samples), server_ms, exacts[0].plan)
+def _choice(workload: Workload, lists: Sequence[int] | None) -> list[int]:
+    """Return the lists that may be built, checked before anything is copied."""
+    rows = len(workload.vectors)
+    choice = sorted(set(lists)) if lists else candidate_lists(rows)
+    for value in choice:
+        checked(IVFFlat(value), [1], workload)
+    return choice
 
 
-def _timings(workload: Workload, sweeps: Sequence[Sweep], run_s: float) -> Timings:
-    return Timings(
-        exact_s=workload.exact_s,
-        build_s=sum(sweep.build.build_s for sweep in sweeps),
-        measure_s=sum(sweep.measure_s for sweep in sweeps),
-        total_s=workload.exact_s + run_s,
-    )
+@contextlib.contextmanager
+def _said(progress: bool) -> Iterator[Say]:
+    """Give a line that says what is being done, and for how long."""
+    with tqdm(bar_format="{desc} [{elapsed}]", leave=False, disable=not progress) as bar:
+        yield bar.set_description_str
 
 
-def _environment(scratch: Scratch, rounds: int) -> Environment:
-    with scratch.engine.connect() as connection:
-        server = connection.scalar(sa.text("SHOW server_version"))
-        pgvector = connection.scalar(
-            sa.text("SELECT extversion FROM pg_extension WHERE extname = 'vector'")
-        )
-        rows = connection.execute(
-            sa.text(
-                "SELECT name, current_setting(name) AS value FROM pg_settings WHERE name IN :n"
-            ).bindparams(sa.bindparam("n", expanding=True)),
-            {"n": list(_SETTINGS)},
-        )
-        settings = {row.name: row.value for row in rows}
-    return Environment(
-        date=datetime.now(UTC).isoformat(timespec="seconds"),
-        server_version=str(server),
-        pgvector_version=str(pgvector),
-        settings=settings,
-        machine=machine(),
-        conditions=(
-            f"Warmed up with three queries at the most probes. {rounds} rounds, the settings of an "
-            "index in shuffled order with the exact scan among them. One client in a loop, so "
-            "times are service times as the client sees them, not latency under load. "
-            f"{_STORAGE_TEXT[scratch.storage]} Queries were held out of the table."
-        ),
-    )
-
-
-def machine() -> str:
-    """Return processor, cores and memory of this machine in a line."""
-    memory_gib = psutil.virtual_memory().total / 1024**3
-    return f"{_processor()}, {os.cpu_count()} cores, {memory_gib:.0f} GiB, {platform.system()}"
-
-
-def _processor() -> str:
+@contextlib.contextmanager
+def ending(run: Run) -> Iterator[None]:
+    """Say in the run how it ended if it did not finish."""
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
+        yield
+    except KeyboardInterrupt:
+        run.end(runs.INTERRUPTED)
+        raise
+    except BaseException:
+        run.end(runs.FAILED)
+        raise

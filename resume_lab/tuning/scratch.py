@@ -16,7 +16,7 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 from psycopg2 import sql
-from psycopg2.errors import InsufficientPrivilege
+from psycopg2.errors import InsufficientPrivilege, UndefinedObject
 from sqlalchemy.engine import Connection, Engine
 
 from resume_lab.database import copy
@@ -67,9 +67,7 @@ def scratch_copy(
         _try_lock(owner, schema)
         try:
             _fill(engine, schema, vectors, storage)
-            raw = raw_connection(owner)
-            table = sql.Identifier(schema, TABLE)
-            interruptible(raw, lambda: execute(owner, sql.SQL("VACUUM ANALYZE {}").format(table)))
+            _vacuum(owner, schema)
             yield Scratch(engine, schema, rows, dim, storage)
         finally:
             # A lost connection leaves the schema to the next experiment.
@@ -96,38 +94,65 @@ def drop_abandoned(connection: Connection) -> list[str]:
     return dropped
 
 
+def append(scratch: Scratch, vectors: NDArray[np.float32], *, first_id: int) -> None:
+    """Add rows to the table, and to the indexes that are there; ids go on from `first_id`."""
+    with scratch.engine.begin() as connection:
+        _load(connection, scratch.schema, vectors, first_id)
+    autocommit = scratch.engine.execution_options(isolation_level="AUTOCOMMIT")
+    with autocommit.connect() as connection:
+        _vacuum(connection, scratch.schema)
+
+
 def _fill(engine: Engine, schema: str, vectors: NDArray[np.float32], storage: Storage) -> None:
-    """Create and load in one transaction: with wal_level minimal the load then skips the log."""
-    rows, dim = vectors.shape
+    """Create and load in one transaction: with wal_level minimal the load then skips the log.
+
+    Autovacuum stays away: it would hold locks, and work, while something is measured.
+    """
     create = sql.SQL(
         "CREATE SCHEMA {schema}; "
-        "CREATE TABLE {table} (id integer NOT NULL, {column} vector({dim})); "
+        "CREATE TABLE {table} (id integer NOT NULL, {column} vector({dim})) "
+        "WITH (autovacuum_enabled = off); "
         "ALTER TABLE {table} ALTER COLUMN {column} SET STORAGE {storage}"
     ).format(
         schema=sql.Identifier(schema),
         table=sql.Identifier(schema, TABLE),
         column=sql.Identifier(COLUMN),
-        dim=sql.Literal(dim),
+        dim=sql.Literal(vectors.shape[1]),
         storage=sql.SQL(storage.upper()),
     )
+    with engine.begin() as connection:
+        _create(connection, create)
+        _load(connection, schema, vectors, 0)
 
+
+def _load(connection: Connection, schema: str, vectors: NDArray[np.float32], first_id: int) -> None:
     def batches() -> Iterator[bytes]:
-        for first in range(0, rows, _BATCH_ROWS):
+        for first in range(0, len(vectors), _BATCH_ROWS):
             block = vectors[first : first + _BATCH_ROWS]
-            ids = np.arange(first, first + len(block), dtype=np.int32)
+            ids = np.arange(first, first + len(block), dtype=np.int32) + np.int32(first_id)
             yield copy.encode_batch(ids, block)
 
-    with engine.begin() as connection, copy.ahead(batches()) as encoded:
-        raw = raw_connection(connection)
-        _create(connection, create)
-        execute(connection, "SET LOCAL statement_timeout = 0")  # some hosts allow two minutes
+    raw = raw_connection(connection)
+    execute(connection, "SET LOCAL statement_timeout = 0")  # some hosts allow two minutes
+    with copy.ahead(batches()) as encoded:
         interruptible(raw, lambda: copy.copy_rows(raw, (schema, TABLE), ("id", COLUMN), encoded))
+
+
+def _vacuum(connection: Connection, schema: str) -> None:
+    statement = sql.SQL("VACUUM ANALYZE {}").format(sql.Identifier(schema, TABLE))
+    interruptible(raw_connection(connection), lambda: execute(connection, statement))
 
 
 def _create(connection: Connection, statement: sql.Composed) -> None:
     try:
         execute(connection, statement)
     except DatabaseError as error:
+        if isinstance(error.__cause__, UndefinedObject):
+            raise DatabaseError(
+                "This role does not see pgvector's type vector. Nothing was changed.",
+                hint="Let the owner run CREATE EXTENSION vector; or, where it is there, grant this "
+                "role USAGE on the schema that holds it.",
+            ) from None
         if not isinstance(error.__cause__, InsufficientPrivilege):
             raise
         to = f'DATABASE "{connection.engine.url.database}" TO "{connection.engine.url.username}"'

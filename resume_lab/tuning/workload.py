@@ -14,22 +14,24 @@ from psycopg2 import sql
 from sqlalchemy.engine import Engine
 
 from resume_lab.database import copy
-from resume_lab.database.indexes import MAX_INDEXED_DIM, raw_connection
+from resume_lab.database.indexes import MAX_INDEXED_DIM, literal, raw_connection
 from resume_lab.database.interrupt import interruptible
 from resume_lab.database.models import EMBEDDING_DIM, ChunkEmbedding
 from resume_lab.errors import DataError
-from resume_lab.tuning.results import WorkloadInfo
+from resume_lab.tuning.results import TableInfo, WorkloadInfo
 from resume_lab.vectors import (
+    Difficulty,
     Kind,
     Metric,
     Neighbours,
+    difficulty_of,
     exact_neighbours,
     generate,
     load_vectors,
     validate_vectors,
 )
 
-DEFAULT_QUERIES = 200
+DEFAULT_QUERIES = 400
 DEFAULT_K = 10
 MAX_HELD_OUT_SHARE = 0.2
 """Of a given set of vectors, at most this share becomes queries."""
@@ -39,25 +41,61 @@ MAX_HELD_OUT_SHARE = 0.2
 class Workload:
     """Rows to index, shape (n_rows, dim), and held-out queries, shape (n_queries, dim).
 
-    `truth` holds the exact k nearest rows of each query, found in `exact_s` seconds. Stored rows
-    name their `embedding_model`, and whether the table holds other models too.
+    `neighbours` holds the exact k + 1 nearest rows of each query (k where there are no more rows),
+    found in `exact_s` seconds; `truth` is the first k of them. `table` is where the rows were read
+    from, None for a file or generated ones; `sampled_from` is how many it holds where they are a
+    sample.
     """
 
     vectors: NDArray[np.float32] = field(repr=False)
     queries: NDArray[np.float32] = field(repr=False)
-    truth: Neighbours = field(repr=False)
+    neighbours: Neighbours = field(repr=False)
     k: int
     metric: Metric
     source: str
     exact_s: float
-    embedding_model: str | None = None
-    shares_table: bool = False
+    table: TableInfo | None = None
+    sampled_from: int | None = None
 
     @property
     def info(self) -> WorkloadInfo:
         """Return what a table or figure says of the data."""
         rows, dim = self.vectors.shape
-        return WorkloadInfo(rows, dim, len(self.queries), self.k, self.metric.value, self.source)
+        return WorkloadInfo(
+            rows,
+            dim,
+            len(self.queries),
+            self.k,
+            self.metric.value,
+            self.source,
+            table=self.table,
+            sampled_from=self.sampled_from,
+        )
+
+    @property
+    def truth(self) -> Neighbours:
+        """Return the exact k nearest rows of each query."""
+        return Neighbours(self.neighbours.ids[:, : self.k], self.neighbours.distances[:, : self.k])
+
+    @cached_property
+    def difficulty(self) -> Difficulty:
+        """Return what the vectors are like for an index."""
+        return difficulty_of(self.vectors, self.queries, self.neighbours, self.metric)
+
+    def part(self, queries: slice) -> Workload:
+        """Return the same rows with some of the queries."""
+        of = self.neighbours
+        kept = Neighbours(of.ids[queries], of.distances[queries])
+        return replace(self, queries=self.queries[queries], neighbours=kept)
+
+    def split(self) -> tuple[Workload, Workload]:
+        """Return the queries that choose a setting, and as many or one fewer that confirm it.
+
+        They were laid aside, or made, in random order, so each half is a sample of all. A single
+        query chooses, and none confirms.
+        """
+        half = -(-len(self.queries) // 2)
+        return self.part(slice(half)), self.part(slice(half, None))
 
     @cached_property
     def query_texts(self) -> list[str]:
@@ -73,7 +111,7 @@ class Workload:
         k: int = DEFAULT_K,
         metric: Metric | str = Metric.COSINE,
         source: str = "given vectors",
-        embedding_model: str | None = None,
+        table: TableInfo | None = None,
     ) -> Workload:
         """Find the exact answers; raises DataError for vectors that pgvector cannot index."""
         metric = Metric(metric)
@@ -84,9 +122,10 @@ class Workload:
                 hint="halfvec goes to 4,000 dimensions; MIGRATION_GUIDE.md shows how.",
             )
         start = time.perf_counter()
-        truth = exact_neighbours(vectors, queries, k, metric)
+        wanted = k + 1 if k < len(vectors) else k  # more than the rows is refused there
+        neighbours = exact_neighbours(vectors, queries, wanted, metric)
         exact_s = time.perf_counter() - start
-        return cls(vectors, queries, truth, k, metric, source, exact_s, embedding_model)
+        return cls(vectors, queries, neighbours, k, metric, source, exact_s, table)
 
     @classmethod
     def holding_out(
@@ -98,7 +137,7 @@ class Workload:
         k: int = DEFAULT_K,
         metric: Metric | str = Metric.COSINE,
         source: str = "given vectors",
-        embedding_model: str | None = None,
+        table: TableInfo | None = None,
     ) -> Workload:
         """Lay a random sample aside as queries, which the index then does not hold.
 
@@ -117,11 +156,11 @@ class Workload:
         keep[chosen] = False
         return cls.of(
             np.ascontiguousarray(vectors[keep]),
-            np.ascontiguousarray(vectors[np.sort(chosen)]),
+            np.ascontiguousarray(vectors[chosen]),
             k=k,
             metric=metric,
             source=source,
-            embedding_model=embedding_model,
+            table=table,
         )
 
     @classmethod
@@ -173,15 +212,22 @@ class Workload:
     ) -> Workload:
         """Read the stored embeddings of one model, by default the one with the most rows."""
         model, vectors = read_stored(engine, embedding_model)
-        workload = cls.holding_out(
+        table = TableInfo(
+            ("chunk_embeddings",),
+            "embedding",
+            "chunk_id",
+            where=f"embedding_model = {literal(model)}",
+            partial=len(stored_models(engine)) > 1,
+            embedding_model=model,
+        )
+        return cls.holding_out(
             vectors,
             n_queries=n_queries,
             seed=seed,
             k=k,
             source=f"stored embeddings of {model}",
-            embedding_model=model,
+            table=table,
         )
-        return replace(workload, shares_table=len(stored_models(engine)) > 1)
 
 
 def stored_models(engine: Engine) -> dict[str, int]:

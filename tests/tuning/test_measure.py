@@ -1,4 +1,6 @@
-import sys
+"""Operating points, with recalls worked out by hand and against the same questions in SQL."""
+
+import dataclasses
 
 import numpy as np
 import pytest
@@ -8,16 +10,20 @@ from sqlalchemy.engine import Engine
 from resume_lab.database import IVFFlat
 from resume_lab.database.indexes import raw_connection
 from resume_lab.errors import DatabaseError, ExperimentError
-from resume_lab.tuning import Sweep, Workload, scratch_copy
-from resume_lab.tuning import measure as measure_setting
-from resume_lab.tuning.measure import EXACT, INDEX_NAME
+from resume_lab.tuning import Scratch, Sweep, Workload, measure, scratch_copy, trial
+from resume_lab.tuning.measure import against, measure_in_turn
+from resume_lab.tuning.trial import INDEX_NAME
 
-from .factory import unit_rows
+from .factory import exact, point, two_far_groups, unit_rows
 
 
 def sweep(engine: Engine, workload: Workload, lists: int, probes: list[int]) -> Sweep:
     with scratch_copy(engine, workload.vectors) as scratch:
-        return measure_setting(scratch, workload, IVFFlat(lists), probes, rounds=1)
+        return measure(scratch, workload, IVFFlat(lists), probes, rounds=1)
+
+
+def indexes(scratch: Scratch) -> list[object]:
+    return list(sa.inspect(scratch.engine).get_indexes("items", schema=scratch.schema))
 
 
 @pytest.fixture(scope="module")
@@ -25,21 +31,14 @@ def clustered() -> Workload:
     return Workload.generated("clustered", 2000, n_queries=40, dim=512)
 
 
-def two_far_groups(k: int) -> Workload:
-    """Rows at 99 to 102 and at -99 to -102; a query just right of the middle and one at 100."""
-    places = [99, 100, 101, 102, -99, -100, -101, -102]
-    rows = np.array([[x, 0] for x in places], dtype=np.float32)
-    queries = np.array([[0.1, 0], [100.2, 0]], dtype=np.float32)
-    return Workload.of(rows, queries, k=k, metric="l2")
-
-
 def test_recall_is_what_one_works_out_by_hand(database: Engine) -> None:
     # Of the first query's true neighbours 99, -99, 100, -100 the right list holds two; of the
     # second's all.
-    (point,) = sweep(database, two_far_groups(k=4), 2, [1]).points
-    assert point.recall == 0.75
-    assert (point.recall_min, point.rows_returned) == (0.5, 1.0)
-    assert point.recall_tie_aware == 0.75
+    (found,) = sweep(database, two_far_groups(k=4), 2, [1]).points
+    assert found.recall == 0.75
+    assert (found.recall_min, found.rows_returned) == (0.5, 1.0)
+    assert found.recall_tie_aware == 0.75
+    assert (found.n_queries, found.shuffled) == (2, True)
 
 
 def test_a_list_with_fewer_than_k_rows_returns_fewer(database: Engine) -> None:
@@ -55,9 +54,9 @@ def test_a_list_with_fewer_than_k_rows_returns_fewer(database: Engine) -> None:
 def test_reading_every_list_is_exact(database: Engine, metric: str) -> None:
     vectors = unit_rows(600, 16) * np.linspace(0.5, 2.0, 600, dtype=np.float32)[:, None]
     workload = Workload.holding_out(vectors, n_queries=20, metric=metric)
-    (point,) = sweep(database, workload, 8, [8]).points
-    assert (point.recall, point.recall_tie_aware, point.recall_high) == (1.0, 1.0, 1.0)
-    assert point.used_index_forced
+    (found,) = sweep(database, workload, 8, [8]).points
+    assert (found.recall, found.recall_tie_aware, found.recall_high) == (1.0, 1.0, 1.0)
+    assert found.used_index_forced
 
 
 def test_recall_grows_with_probes_and_time_does_too(database: Engine, clustered: Workload) -> None:
@@ -73,12 +72,11 @@ def test_recall_grows_with_probes_and_time_does_too(database: Engine, clustered:
 
 
 def test_recall_is_that_of_the_same_index_asked_in_sql(
-    database: Engine, clustered: Workload, monkeypatch: pytest.MonkeyPatch
+    database: Engine, clustered: Workload
 ) -> None:
-    module = sys.modules[measure_setting.__module__]  # the package's name is the function
-    monkeypatch.setattr(module, "_drop_index", lambda _: None)
     with scratch_copy(database, clustered.vectors) as scratch:
-        (point,) = measure_setting(scratch, clustered, IVFFlat(40), [3], rounds=1).points
+        built = trial.build(scratch, clustered, IVFFlat(40))
+        (found,), _ = measure_in_turn(scratch, clustered, [(built, 3)], rounds=1)
         hits = 0
         statement = f"SELECT id FROM {scratch.schema}.items ORDER BY embedding <=> %s LIMIT 10"  # noqa: S608
         with (
@@ -90,7 +88,31 @@ def test_recall_is_that_of_the_same_index_asked_in_sql(
                 cursor.execute(statement, [text])
                 hits += len({row[0] for row in cursor.fetchall()} & set(true.tolist()))
     assert 0 < hits < 400
-    assert point.recall == pytest.approx(hits / 400)
+    assert found.recall == pytest.approx(hits / 400)
+
+
+def test_points_of_several_indexes_are_measured_against_one_exact_scan(
+    database: Engine, clustered: Workload
+) -> None:
+    with scratch_copy(database, clustered.vectors) as scratch:
+        few, many = (trial.build(scratch, clustered, IVFFlat(n)) for n in (10, 40))
+        wanted = [(many, 2), (few, 1), (many, 1)]
+        points, found = measure_in_turn(scratch, clustered, wanted, rounds=2)
+    assert [(point.lists, point.probes) for point in points] == [(40, 2), (10, 1), (40, 1)]
+    exact_ms = [point.speedup_vs_exact * point.latency.p50_ms for point in points]
+    assert exact_ms == pytest.approx([found.latency.p50_ms] * 3)
+    assert [point.build_s for point in points] == [many.build_s, few.build_s, many.build_s]
+    assert len(found.latency.samples_ms) == 60
+    assert all(len(point.latency.samples_ms) == 80 for point in points)
+
+
+def test_with_nothing_to_measure_the_exact_scan_is_measured(
+    database: Engine, clustered: Workload
+) -> None:
+    with scratch_copy(database, clustered.vectors) as scratch:
+        points, found = measure_in_turn(scratch, clustered, [], rounds=1)
+    assert points == ()
+    assert found.latency.p50_ms > 0
 
 
 def test_left_free_the_planner_uses_the_index_for_few_probes_only(
@@ -98,19 +120,19 @@ def test_left_free_the_planner_uses_the_index_for_few_probes_only(
 ) -> None:
     few, all_ = sweep(database, clustered, 40, [1, 40]).points
     assert few.used_index
-    assert f"Index Scan on {INDEX_NAME}" in few.plan
+    assert f"Index Scan on {INDEX_NAME}_40" in few.plan
     assert not all_.used_index
     assert "Seq Scan on items" in all_.plan
     assert all_.used_index_forced
-    assert f"Index Scan on {INDEX_NAME}" in all_.forced_plan
+    assert f"Index Scan on {INDEX_NAME}_40" in all_.forced_plan
 
 
 def test_a_small_table_is_scanned_and_its_index_measured_all_the_same(database: Engine) -> None:
     workload = Workload.holding_out(unit_rows(60, 4), n_queries=10, k=3)
-    (point,) = sweep(database, workload, 2, [1]).points
-    assert not point.used_index
-    assert point.used_index_forced
-    assert point.recall < 1.0  # half of the lists: not the answer of a scan
+    (found,) = sweep(database, workload, 2, [1]).points
+    assert not found.used_index
+    assert found.used_index_forced
+    assert found.recall < 1.0  # half of the lists: not the answer of a scan
 
 
 def test_the_exact_scan_is_a_sequential_one(database: Engine, clustered: Workload) -> None:
@@ -120,60 +142,22 @@ def test_the_exact_scan_is_a_sequential_one(database: Engine, clustered: Workloa
     assert found.exact.server_ms > 0
 
 
-def test_each_round_runs_all_settings_and_the_exact_scan_in_an_order_of_its_own(
-    database: Engine, clustered: Workload, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    module = sys.modules[measure_setting.__module__]
-    real, order = module._run, []
-
-    def noted(scratch: object, workload: object, setting: int, texts: list[str]) -> object:
-        order.append((setting, len(texts)))
-        return real(scratch, workload, setting, texts)
-
-    monkeypatch.setattr(module, "_run", noted)
+def test_an_index_is_dropped_after_its_sweep(database: Engine, clustered: Workload) -> None:
     with scratch_copy(database, clustered.vectors) as scratch:
-        found = measure_setting(scratch, clustered, IVFFlat(8), [1, 2, 4, 8], rounds=4)
-    assert order[:2] == [(EXACT, 3), (8, 3)]  # the warm-up, which is not counted
-    rounds = [order[first : first + 5] for first in range(2, 22, 5)]
-    assert all(sorted(one) == [(0, 30), (1, 40), (2, 40), (4, 40), (8, 40)] for one in rounds)
-    assert len({tuple(one) for one in rounds}) > 1
-    assert [len(point.latency.samples_ms) for point in found.points] == [160] * 4
-    assert len(found.exact.latency.samples_ms) == 120
-
-
-def test_no_setting_and_no_index_is_left_behind(database: Engine, clustered: Workload) -> None:
-    settings = ("ivfflat.probes", "enable_seqscan", "enable_indexscan", "maintenance_work_mem")
-
-    def shown(engine: Engine) -> list[str]:
-        with engine.connect() as connection:
-            connection.execute(sa.text("SELECT '[1]'::vector"))
-            return [str(connection.scalar(sa.text(f"SHOW {name}"))) for name in settings]
-
-    before = shown(database)
-    with scratch_copy(database, clustered.vectors) as scratch:
-        measure_setting(scratch, clustered, IVFFlat(200), [7], rounds=1)
-        assert shown(database) == before
-        assert before[:3] == ["1", "on", "on"]
-        assert sa.inspect(database).get_indexes("items", schema=scratch.schema) == []
-        again = measure_setting(scratch, clustered, IVFFlat(5), [1], rounds=1)
-    assert again.points[0].lists == 5
-
-
-def test_the_build_gets_the_memory_it_needs(database: Engine, clustered: Workload) -> None:
-    with database.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        name = database.url.database
-        connection.execute(sa.text(f"ALTER DATABASE {name} SET maintenance_work_mem = '1MB'"))
-    database.dispose()
-    with scratch_copy(database, clustered.vectors) as scratch:
-        ddl = IVFFlat(150).ddl(scratch.table, "embedding", "cosine", name="without")
-        with (
-            pytest.raises(sa.exc.OperationalError, match="memory required is"),
-            database.begin() as connection,
-        ):
-            connection.execute(sa.text(ddl))
-        found = measure_setting(scratch, clustered, IVFFlat(150), [1], rounds=1)
+        found = measure(scratch, clustered, IVFFlat(40), [7], rounds=1)
+        assert indexes(scratch) == []
+        again = measure(scratch, clustered, IVFFlat(40), [1], rounds=1)
+    assert (found.points[0].probes, again.points[0].probes) == (7, 1)
     assert found.build.build_s > 0
-    assert found.build.size_bytes > 2000 * 512 * 4
+
+
+def test_an_index_is_dropped_when_a_query_fails(database: Engine) -> None:
+    workload = two_far_groups(k=2)
+    other = Workload.of(unit_rows(8, 3), unit_rows(2, 3), k=2, metric="l2")  # 3 dimensions, not 2
+    with scratch_copy(database, workload.vectors) as scratch:
+        with pytest.raises(DatabaseError, match="different vector dimensions"):
+            measure(scratch, other, IVFFlat(2), [1])
+        assert indexes(scratch) == []
 
 
 @pytest.mark.parametrize(
@@ -191,14 +175,11 @@ def test_settings_that_the_index_cannot_have_are_refused_before_the_build(
     workload = two_far_groups(k=2)
     with scratch_copy(database, workload.vectors) as scratch:
         with pytest.raises(ExperimentError, match=said):
-            measure_setting(scratch, workload, IVFFlat(lists), probes)
-        assert sa.inspect(database).get_indexes("items", schema=scratch.schema) == []
+            measure(scratch, workload, IVFFlat(lists), probes)
+        assert indexes(scratch) == []
 
 
-def test_an_index_is_dropped_when_a_query_fails(database: Engine) -> None:
-    workload = two_far_groups(k=2)
-    other = Workload.of(unit_rows(8, 3), unit_rows(2, 3), k=2, metric="l2")  # 3 dimensions, not 2
-    with scratch_copy(database, workload.vectors) as scratch:
-        with pytest.raises(DatabaseError, match="different vector dimensions"):
-            measure_setting(scratch, other, IVFFlat(2), [1])
-        assert sa.inspect(database).get_indexes("items", schema=scratch.schema) == []
+def test_the_speed_up_is_that_over_the_exact_scan_given_and_nothing_else_changes() -> None:
+    found = against(exact(30.0), point(10, 1, 0.9, 2.0, exact_ms=20.0))
+    assert found.speedup_vs_exact == 15.0
+    assert found == dataclasses.replace(point(10, 1, 0.9, 2.0), speedup_vs_exact=15.0)

@@ -17,7 +17,7 @@ WITHIN = 0.12
 
 @pytest.mark.parametrize("kind", list(Kind))
 def test_predicted_recall_is_what_postgresql_measures(database: Engine, kind: Kind) -> None:
-    workload = Workload.generated(kind, 3000, n_queries=60)
+    workload = Workload.generated(kind, 3000, n_queries=60, dim=512)
     (curve,) = predict_curves(workload.vectors, workload.queries, workload.truth, [LISTS])
     with scratch_copy(database, workload.vectors) as scratch:
         sweep = measure(scratch, workload, IVFFlat(LISTS), PROBES, rounds=1)

@@ -211,6 +211,16 @@ def test_create_on_the_database_is_all_that_is_needed(database: Engine, plain_ro
     plain.dispose()
 
 
+def test_without_pgvector_the_refusal_says_so(empty_database: Engine) -> None:
+    with (
+        pytest.raises(DatabaseError, match="does not see pgvector's type vector") as refused,
+        scratch_copy(empty_database, unit_rows(20)),
+    ):
+        pass
+    assert "CREATE EXTENSION vector" in str(refused.value)
+    assert scratch_schemas(empty_database) == []
+
+
 def test_what_another_role_left_behind_does_not_stop_an_experiment(
     database: Engine, plain_role: str
 ) -> None:

@@ -22,6 +22,40 @@ def test_the_truth_of_four_points_in_the_plane_is_what_one_sees() -> None:
     assert (found.info.k, found.info.distance) == (2, "l2")
 
 
+def test_one_neighbour_more_than_k_is_known_and_not_part_of_the_truth() -> None:
+    found = workload(metric="l2")
+    assert found.neighbours.ids.tolist() == [[0, 1, 3], [3, 2, 0]]
+    assert found.neighbours.distances[:, 2] == pytest.approx(np.sqrt([8, 13]))
+    assert found.truth.distances.shape == found.truth.ids.shape == (2, 2)
+
+
+def test_where_k_is_all_rows_there_is_no_neighbour_more_and_beyond_it_is_refused() -> None:
+    rows, queries = unit_rows(6), unit_rows(3, seed=1)
+    assert Workload.of(rows, queries, k=6).neighbours.ids.shape == (3, 6)
+    with pytest.raises(DataError, match="k is 7; permitted: whole numbers, 1 to 6"):
+        Workload.of(rows, queries, k=7)
+
+
+@pytest.mark.parametrize(("queries", "choose", "confirm"), [(10, 5, 5), (7, 4, 3), (1, 1, 0)])
+def test_of_the_queries_half_choose_and_the_others_confirm(
+    queries: int, choose: int, confirm: int
+) -> None:
+    whole = Workload.of(unit_rows(50), unit_rows(queries, seed=1), k=3, source="mine")
+    first, second = whole.split()
+    assert (len(first.queries), len(second.queries)) == (choose, confirm)
+    for name in ("queries", "query_texts"):
+        parts = [*getattr(first, name), *getattr(second, name)]
+        assert np.array_equal(parts, getattr(whole, name))
+    assert np.array_equal(np.vstack([first.truth.ids, second.truth.ids]), whole.truth.ids)
+    assert first.vectors is second.vectors is whole.vectors
+    assert (first.info.n_queries, first.source, first.k) == (choose, "mine", 3)
+
+
+def test_a_part_has_the_answers_of_its_own_queries() -> None:
+    found = workload(metric="l2").part(slice(1, 2))
+    assert (found.queries.tolist(), found.truth.ids.tolist()) == ([[-1, -3]], [[3, 2]])
+
+
 def test_held_out_queries_are_not_among_the_rows_and_nothing_is_lost() -> None:
     vectors = unit_rows(500)
     found = Workload.holding_out(vectors, n_queries=40, seed=3)
@@ -84,7 +118,7 @@ def test_generated_queries_are_not_among_the_rows() -> None:
 def test_a_file_of_any_dimension_is_read(tmp_path: Path) -> None:
     np.save(tmp_path / "mine.npy", unit_rows(60, 24))
     found = Workload.from_file(tmp_path / "mine.npy", n_queries=5, k=3, metric="ip")
-    assert (found.source, found.embedding_model) == ("file mine.npy", None)
+    assert (found.source, found.table) == ("file mine.npy", None)
     assert (found.info.rows, found.info.dim, found.info.distance) == (55, 24, "ip")
 
 
@@ -135,7 +169,8 @@ def test_of_several_stored_models_the_largest_is_taken_or_the_one_named(database
         ("synthetic/random/seed=1", 40),
     ]
     largest = Workload.stored(database, n_queries=5)
-    assert largest.embedding_model == "synthetic/clustered/seed=2"
+    assert largest.table is not None
+    assert largest.table.embedding_model == "synthetic/clustered/seed=2"
     named = Workload.stored(database, embedding_model="synthetic/random/seed=1", n_queries=5)
     assert named.source == "stored embeddings of synthetic/random/seed=1"
     stored = np.concatenate([named.vectors, named.queries])
@@ -153,6 +188,6 @@ def test_a_model_that_is_not_stored_is_refused_naming_those_that_are(database: E
 
 def test_a_stored_workload_knows_whether_its_table_holds_other_models(database: Engine) -> None:
     seeding.seed(database, rows=40)
-    assert not Workload.stored(database, n_queries=4).shares_table
+    assert not Workload.stored(database, n_queries=4).table.partial
     seeding.seed(database, rows=30, seed=1)
-    assert Workload.stored(database, n_queries=4).shares_table
+    assert Workload.stored(database, n_queries=4).table.partial

@@ -1,0 +1,18 @@
+"""The extension alone, for experiments on vectors that need none of the tables."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Engine
+
+from resume_lab.database.schema import migration_lock, translated_errors
+
+
+def ensure_extension(engine: Engine) -> None:
+    """Create the extension vector if the database lacks it; raises SchemaError."""
+    statement = sa.text("SELECT count(*) FROM pg_extension WHERE extname = 'vector'")
+    with engine.connect() as connection:
+        if connection.scalar(statement):
+            return
+    with translated_errors(), migration_lock(engine), engine.begin() as connection:
+        connection.execute(sa.text("CREATE EXTENSION IF NOT EXISTS vector"))
