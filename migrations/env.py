@@ -8,8 +8,11 @@ from sqlalchemy.engine import Connection, Engine
 
 from resume_lab.config import DRIVER, AppEnv, Settings
 from resume_lab.database import models
+from resume_lab.database.indexes import raw_connection
+from resume_lab.database.interrupt import interruptible
 from resume_lab.database.schema import (
     include_object,
+    include_object_on,
     limited_waiting,
     migration_lock,
     translated_errors,
@@ -54,7 +57,7 @@ def run_on(connection: Connection) -> None:
         connection=connection,
         target_metadata=models.DocumentChunk.metadata,
         transaction_per_migration=True,
-        include_object=include_object,
+        include_object=include_object_on(connection),
     )
     with context.begin_transaction():
         context.run_migrations()
@@ -74,7 +77,8 @@ def run_online() -> None:
         engine.connect() as connection,
         limited_waiting(connection),
     ):
-        run_on(connection)
+        # a concurrent build takes minutes, and psycopg2 alone would not notice Ctrl-C
+        interruptible(raw_connection(connection), lambda: run_on(connection))
 
 
 if context.is_offline_mode():

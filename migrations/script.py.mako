@@ -1,3 +1,7 @@
+<%!
+    def quoted(value):
+        return repr(value).replace("'", '"')
+%>\
 """${message}
 
 Revision ID: ${up_revision}
@@ -10,12 +14,14 @@ from collections.abc import Sequence
 import pgvector.sqlalchemy
 import sqlalchemy as sa
 from alembic import op
-${imports if imports else ""}
+% if imports:
+${imports}
+% endif
 
-revision: str = ${repr(up_revision)}
-down_revision: str | Sequence[str] | None = ${repr(down_revision)}
-branch_labels: str | Sequence[str] | None = ${repr(branch_labels)}
-depends_on: str | Sequence[str] | None = ${repr(depends_on)}
+revision: str = ${quoted(up_revision)}
+down_revision: str | Sequence[str] | None = ${quoted(down_revision)}
+branch_labels: str | Sequence[str] | None = ${quoted(branch_labels)}
+depends_on: str | Sequence[str] | None = ${quoted(depends_on)}
 
 
 def upgrade() -> None:

@@ -159,6 +159,28 @@ def test_check_is_clean_with_rows_lab_indexes_and_tables_of_others(database: Eng
     schema.check(database)
 
 
+def test_check_misses_the_general_index_unless_a_tuned_one_took_its_place(
+    database: Engine,
+) -> None:
+    def run(*statements: str) -> None:
+        with database.begin() as connection:
+            for statement in statements:
+                connection.execute(sa.text(statement))
+
+    run(
+        "DROP INDEX ix_chunk_embeddings_embedding",
+        "CREATE INDEX lab_tuned ON chunk_embeddings USING ivfflat (embedding vector_cosine_ops) "
+        "WITH (lists = 3) WHERE embedding_model = 'm'",
+    )
+    with pytest.raises(SchemaError, match="ix_chunk_embeddings_embedding"):
+        schema.check(database)
+    run("""COMMENT ON INDEX lab_tuned IS '{"resume_lab_finding": 1}'""")
+    schema.check(database)
+    run("DROP INDEX lab_tuned")
+    with pytest.raises(SchemaError, match="ix_chunk_embeddings_embedding"):
+        schema.check(database)
+
+
 def test_the_migration_fits_into_the_servers_default_memory(empty_database: Engine) -> None:
     small = {"options": "-c maintenance_work_mem=64MB"}
     engine = engine_for(empty_database.url.update_query_dict(small))
