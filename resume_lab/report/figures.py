@@ -1,21 +1,28 @@
-"""A result as figures that read in grey, on paper and in a notebook."""
+"""What was measured as figures that read in grey, on paper and in a notebook."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from numpy.typing import NDArray
 
 from resume_lab.report import facts
+from resume_lab.report.marks import (
+    draw_budget,
+    draw_frontier,
+    draw_points,
+    draw_target,
+    draw_time,
+    planner_key,
+    recalls_of,
+    ring,
+    series_of,
+    whiskers,
+)
 from resume_lab.report.paper import (
-    ACCENT,
-    FRONTIER,
     HOUSE,
-    INK,
     MUTED,
     Look,
     Picture,
@@ -25,33 +32,65 @@ from resume_lab.report.paper import (
     log_axis,
     looks,
     recall_axis,
-    side,
     wrap,
 )
-from resume_lab.tuning.results import Latency, Point, TuningResult, pareto_frontier
+from resume_lab.tuning.results import Latency, Point, TuningResult, WorkloadInfo, pareto_frontier
 
 
 @HOUSE
 def recall_latency(result: TuningResult) -> Picture:
-    """Draw recall against p50 latency, with the frontier, the target and the exact scan."""
-    k = result.workload.k
-    reading = f"Bars: {facts.INTERVAL} of the recall. Latency: {facts.samples_text(result)}."
-    figure, axes = canvas(
-        f"recall@{k} against latency", facts.data_text(result.workload), reading, gap_in=0.4
+    """Draw recall against p50 latency, with the frontier, the aim and the exact scan.
+
+    Points timed alone on the way to a decision stay out; their latency is not compared.
+    """
+    points = facts.compared(result)
+    figure, axes = _latency_paper(
+        result.workload,
+        f"Bars: {facts.INTERVAL} of the recall. Latency: {facts.samples_text(result)}.",
+        points,
+        (result.exact.latency.p50_ms, result.max_ms),
+        result.target_recall,
     )
-    exact_ms = result.exact.latency.p50_ms
-    log_axis(axes, [exact_ms, *(p.latency.p50_ms for p in result.points)])
-    recall_axis(axes, result.points, result.target_recall, k)
-    axes.set_xlabel("p50 latency of a query, client time (ms, log scale)")
-    _draw_frontier(axes, result)
-    handles = [_draw_latency_series(axes, *series) for series in _series(result)]
-    _draw_target(axes, result.target_recall)
-    _draw_exact(axes, exact_ms)
-    handles += _latency_keys(result)
+    band = draw_frontier(axes, points)
+    handles = [_draw_latency_series(axes, *series) for series in series_of(points)]
+    draw_time(axes, "exact scan", result.exact.latency.p50_ms)
+    draw_budget(axes, result.max_ms)
+    handles += [band, *planner_key(points)]
     chosen = facts.recommended_point(result)
     if chosen:
-        handles.append(_ring(axes, chosen.latency.p50_ms, chosen))
+        handles.append(ring(axes, chosen.latency.p50_ms, chosen))
     legend(axes, handles)
+    return figure
+
+
+@HOUSE
+def indexes_compared(
+    indexes: Mapping[str, Sequence[Point]],
+    workload: WorkloadInfo,
+    *,
+    target_recall: float | None = None,
+    exact_ms: float | None = None,
+) -> Picture:
+    """Draw recall against p50 latency of several indexes by name, one line for each.
+
+    Of two indexes on the same rows the better one has its line further up and to the left, such as
+    one built on the rows of today beside one built when the table was empty.
+    """
+    points = [point for group in indexes.values() for point in group]
+    figure, axes = _latency_paper(
+        workload,
+        f"One line for each index. Bars: {facts.INTERVAL} of the recall.",
+        points,
+        (exact_ms,),
+        target_recall,
+    )
+    handles = [
+        _draw_latency_series(axes, "\n".join(wrap(name, 24, most=3)), _by_time(group), look)
+        for (name, group), look in zip(indexes.items(), looks(len(indexes)), strict=True)
+    ]
+    if exact_ms is not None:
+        draw_time(axes, "exact scan", exact_ms)
+    legend(axes, [*handles, *planner_key(points)])
     return figure
 
 
@@ -59,19 +98,20 @@ def recall_latency(result: TuningResult) -> Picture:
 def recall_probes(result: TuningResult) -> Picture:
     """Draw recall against probes, one line for each lists."""
     k = result.workload.k
+    points = (*facts.alone(result), *facts.compared(result))
     figure, axes = canvas(
         f"recall@{k} against probes",
         facts.data_text(result.workload),
         f"Bands: {facts.INTERVAL} of the recall.",
     )
-    log_axis(axes, [p.probes for p in result.points], whole=True)
-    recall_axis(axes, result.points, result.target_recall, k)
+    log_axis(axes, [p.probes for p in points], whole=True)
+    recall_axis(axes, recalls_of(points, result.target_recall), k)
     axes.set_xlabel("probes: lists scanned by a query (count, log scale)")
-    handles = [_draw_probes_series(axes, *series) for series in _series(result)]
-    _draw_target(axes, result.target_recall)
+    handles = [_draw_probes_series(axes, *series) for series in series_of(points)]
+    draw_target(axes, result.target_recall)
     chosen = facts.recommended_point(result)
     if chosen:
-        handles.append(_ring(axes, chosen.probes, chosen))
+        handles.append(ring(axes, chosen.probes, chosen))
     legend(axes, handles)
     return figure
 
@@ -120,7 +160,7 @@ def recall_by_data(results: Mapping[str, TuningResult]) -> Picture:
     )
     points = [point for result in results.values() for point in result.points]
     shares = [100 * point.probes / point.lists for point in points]
-    recall_axis(axes, points, 1.0, ks)
+    recall_axis(axes, recalls_of(points, 1.0), ks)
     axes.set_xlabel("share of the lists probed (%, log scale)")
     low, high = log_axis(axes, [*shares, 100.0])
     handles = [
@@ -136,44 +176,37 @@ def recall_by_data(results: Mapping[str, TuningResult]) -> Picture:
     return figure
 
 
-def _series(result: TuningResult) -> list[tuple[str, tuple[Point, ...], Look]]:
-    groups = facts.by_index(result)
-    return [
-        (label, points, look)
-        for (label, points), look in zip(groups.items(), looks(len(groups)), strict=True)
-    ]
+def _latency_paper(
+    workload: WorkloadInfo,
+    reading: str,
+    points: Sequence[Point],
+    times_ms: Sequence[float | None],
+    target_recall: float | None,
+) -> tuple[Picture, Axes]:
+    """Return paper with the axes of recall against latency, wide enough for some times too."""
+    k = workload.k
+    figure, axes = canvas(
+        f"recall@{k} against latency", facts.data_text(workload), reading, gap_in=0.4
+    )
+    log_axis(axes, [*(p.latency.p50_ms for p in points), *(ms for ms in times_ms if ms)])
+    recall_axis(axes, recalls_of(points, target_recall), k)
+    axes.set_xlabel("p50 latency of a query, client time (ms, log scale)")
+    draw_target(axes, target_recall)
+    return figure, axes
 
 
-def _draw_frontier(axes: Axes, result: TuningResult) -> None:
-    points = pareto_frontier(result.points)
-    axes.plot(
-        [p.latency.p50_ms for p in points], [p.recall for p in points],
-        color=FRONTIER, linewidth=8, solid_capstyle="round", solid_joinstyle="round", zorder=1.5,
-    )  # fmt: skip
+def _by_time(points: Sequence[Point]) -> tuple[Point, ...]:
+    return tuple(sorted(points, key=lambda p: p.latency.p50_ms))
 
 
 def _draw_latency_series(axes: Axes, label: str, points: Sequence[Point], look: Look) -> Line2D:
     x = [p.latency.p50_ms for p in points]
-    y = [p.recall for p in points]
-    axes.plot(x, y, color=look.color, linestyle=look.dash, linewidth=1.3, zorder=2.5)
-    axes.errorbar(
-        x, y, yerr=_whiskers(points), fmt="none", ecolor=look.color, elinewidth=1, capsize=2.5,
-        zorder=2.6,
+    axes.plot(
+        x, [p.recall for p in points], color=look.color, linestyle=look.dash, linewidth=1.3,
+        zorder=2.5,
     )  # fmt: skip
-    for free, fill in ((True, look.color), (False, "white")):
-        some = [p for p in points if p.used_index is free]
-        axes.plot(
-            [p.latency.p50_ms for p in some], [p.recall for p in some], linestyle="none",
-            marker=look.marker, markersize=6.5, color=look.color, markerfacecolor=fill,
-            markeredgewidth=1.3, zorder=3,
-        )  # fmt: skip
+    draw_points(axes, points, look, x=x, hollow=[not p.used_index for p in points])
     return key(label, look)
-
-
-def _whiskers(points: Sequence[Point]) -> NDArray[np.float64]:
-    below = [p.recall - p.recall_low for p in points]
-    above = [p.recall_high - p.recall for p in points]
-    return np.clip(np.array([below, above], dtype=np.float64), 0, None)
 
 
 def _draw_probes_series(axes: Axes, label: str, points: Sequence[Point], look: Look) -> Line2D:
@@ -187,55 +220,8 @@ def _draw_probes_series(axes: Axes, label: str, points: Sequence[Point], look: L
     return key(label, look)
 
 
-def _latency_keys(result: TuningResult) -> list[Line2D]:
-    keys = [Line2D([], [], color=FRONTIER, linewidth=8, label="Pareto frontier")]
-    if not all(p.used_index for p in result.points):
-        label = "hollow: left free, the\nplanner picks\nanother plan"
-        hollow: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 1.3}
-        keys.append(Line2D([], [], color=INK, linestyle="none", marker="o", label=label, **hollow))
-    return keys
-
-
-def _draw_target(axes: Axes, target: float) -> None:
-    axes.axhline(target, color=INK, linewidth=1, linestyle=(0, (4, 3)), zorder=2)
-    axes.annotate(
-        f"target\n{target:g}", (1, target), xycoords=axes.get_yaxis_transform(),
-        xytext=(5, 0), textcoords="offset points", va="center", fontsize=9.5,
-    )  # fmt: skip
-
-
-def _draw_exact(axes: Axes, exact_ms: float) -> None:
-    axes.axvline(exact_ms, color=INK, linewidth=1.4, zorder=2)
-    axes.annotate(
-        f"exact scan {facts.ms_text(exact_ms)}", (exact_ms, 1),
-        xycoords=axes.get_xaxis_transform(), xytext=(0, 4), textcoords="offset points",
-        ha=side(axes, exact_ms), va="bottom", fontsize=9.5,
-    )  # fmt: skip
-
-
-def _ring(axes: Axes, x: float, point: Point) -> Line2D:
-    """Ring the recommended point and name it in the headroom, where no data can be."""
-    low, top = axes.get_ylim()
-    label_y = top - 0.03 * (top - low)
-    axes.annotate(
-        facts.setting_text(point.lists, point.probes), (x, point.recall), xytext=(x, label_y),
-        ha=side(axes, x), va="top", fontweight="bold", fontsize=10.5, color=ACCENT,
-        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.5},
-        arrowprops={
-            "arrowstyle": "-", "color": ACCENT, "linewidth": 1, "shrinkA": 0, "shrinkB": 7,
-            "relpos": ({"left": 0, "center": 0.5, "right": 1}[side(axes, x)], 0),
-        },
-    )  # fmt: skip
-    ring: dict[str, Any] = {
-        "linestyle": "none", "marker": "o", "markersize": 14, "markerfacecolor": "none",
-        "markeredgecolor": ACCENT, "markeredgewidth": 2,
-    }  # fmt: skip
-    axes.plot([x], [point.recall], zorder=4, **ring)
-    return Line2D([], [], label="recommended", **ring)
-
-
 def telling_points(result: TuningResult) -> tuple[Point, ...]:
-    ends = pareto_frontier(result.points)
+    ends = pareto_frontier(facts.compared(result))
     candidates = [*ends[:1], facts.recommended_point(result), *ends[-1:]]
     found = {point: None for point in candidates if point is not None}
     return tuple(sorted(found, key=lambda p: p.latency.p50_ms))
@@ -264,10 +250,10 @@ def _draw_ecdf(axes: Axes, label: str, latency: Latency, look: Look) -> Line2D:
 
 
 def _draw_data(axes: Axes, name: str, result: TuningResult, look: Look) -> Line2D:
-    for points in facts.by_index(result).values():
+    for points in facts.by_index(result.points).values():
         shares = [100 * p.probes / p.lists for p in points]
         axes.errorbar(
-            shares, [p.recall for p in points], yerr=_whiskers(points), color=look.color,
+            shares, [p.recall for p in points], yerr=whiskers(points), color=look.color,
             linestyle=look.dash, linewidth=1.4, marker=look.marker, markersize=5.5,
             elinewidth=1, capsize=2,
         )  # fmt: skip

@@ -16,8 +16,6 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from resume_lab.tuning.results import Point
-
 INK, MUTED, FAINT, ACCENT = "#1f2328", "#57606a", "#e4e7eb", "#b3261e"
 FRONTIER = "#c9cfd6"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
@@ -65,15 +63,20 @@ class Picture(Figure):
         """Return the figure as PNG."""
         return self._saved("png", dpi=dpi)
 
+    def sheet(self, *, dpi: float = DPI) -> bytes:
+        """Return the figure as PNG with all of its margins, so that places on it are known."""
+        return self._saved("png", dpi=dpi, bbox_inches=None)
+
     def svg(self) -> bytes:
         """Return the figure as SVG, its letters as outlines."""
         return self._saved("svg", metadata={"Date": None, "Creator": None})
 
-    def _saved(self, form: str, **options: Any) -> bytes:
+    def _saved(self, form: str, *, bbox_inches: str | None = "tight", **options: Any) -> bytes:
         buffer = io.BytesIO()
         self.savefig(
-            buffer, format=form, bbox_inches="tight", pad_inches=0.1, facecolor="white", **options
-        )
+            buffer, format=form, bbox_inches=bbox_inches, pad_inches=0.1, facecolor="white",
+            **options,
+        )  # fmt: skip
         return buffer.getvalue()
 
     def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
@@ -104,7 +107,7 @@ def canvas(
     title: str, *subtitle: str, width_in: float = 6.25, gap_in: float = 0.2
 ) -> tuple[Picture, Axes]:
     """Return a figure 9 inches wide with title, subtitle and one pair of axes."""
-    lines = [line for text in subtitle for line in wrap(text, 108, most=2)]
+    lines = [line for text in subtitle for line in wrap(text, 120, most=2)]
     above_in, axes_in, below_in = 0.42 + gap_in + 0.19 * len(lines), 3.75, 0.65
     height_in = above_in + axes_in + below_in
     figure = Picture(figsize=(9, height_in), facecolor="white")
@@ -144,10 +147,9 @@ def log_axis(axes: Axes, values: Iterable[float], *, whole: bool = False) -> tup
     return low, high
 
 
-def recall_axis(axes: Axes, points: Sequence[Point], target: float, k: int | str) -> None:
-    """Scale to the recall seen, with headroom above 1 for the label of the recommended point."""
-    seen = [target, *(min(p.recall, p.recall_low) for p in points)]
-    low = min(np.floor(min(seen) * 10 - 1e-9) / 10, 0.9)
+def recall_axis(axes: Axes, seen: Iterable[float], k: int | str) -> None:
+    """Scale to the recalls seen, with headroom above 1 for the label of the recommended point."""
+    low = min(np.floor(min(seen, default=1.0) * 10 - 1e-9) / 10, 0.9)
     low = max(float(low), 0.0)
     span = 1 - low
     step = 0.2 if span > 0.75 else 0.1 if span > 0.35 else 0.05 if span > 0.15 else 0.02
@@ -174,12 +176,14 @@ def key(label: str, look: Look) -> Line2D:
     )  # fmt: skip
 
 
-def legend(axes: Axes, handles: Sequence[Line2D]) -> None:
+def legend(axes: Axes, handles: Sequence[Line2D], *, gap_in: float = 0.62) -> None:
     """Put the legend right of the axes and clear of the label of the target."""
     if handles:
+        figure = axes.get_figure(root=True)
+        width_in = axes.get_position().width * (figure.get_figwidth() if figure else 9.0)
         axes.legend(
-            handles=list(handles), loc="upper left", bbox_to_anchor=(1.1, 1), fontsize=9.5,
-            handlelength=2.6, alignment="left",
+            handles=list(handles), loc="upper left", bbox_to_anchor=(1 + gap_in / width_in, 1),
+            fontsize=9.5, handlelength=2.6, alignment="left",
         )  # fmt: skip
 
 

@@ -1,21 +1,23 @@
-"""A result as tables: plain numbers, a styled table for notebooks, aligned text for terminals."""
+"""A result as tables: plain numbers, and styled for notebooks."""
 
 from __future__ import annotations
 
 import dataclasses
 import html
-import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from resume_lab.report import facts
+from resume_lab.report import facts, sentences
+from resume_lab.report.forecast import Surface
+from resume_lab.tuning.predict import Prediction
 from resume_lab.tuning.results import Point, TuningResult
 
-TEXT_WIDTH = 100
 RECOMMENDED_CSS = "font-weight: bold; background-color: rgba(46, 125, 50, 0.18)"
+ALONE_CSS = "opacity: 0.5; font-style: italic"
+TIMES = ("p50 ms", "p95 ms", "p99 ms", "speed-up")
 TABLE_CSS: list[Any] = [
     {
         "selector": "caption",
@@ -57,6 +59,7 @@ def points_table(result: TuningResult) -> Styler:
     points = facts.in_order(result)
     frame = pd.DataFrame([_table_row(result, point) for point in points])
     formats: dict[str, Format] = {
+        "predicted": "{:.3f}",
         f"recall@{result.workload.k}": "{:.3f}",
         "p50 ms": "{:,.2f}",
         "p95 ms": "{:,.2f}",
@@ -69,33 +72,77 @@ def points_table(result: TuningResult) -> Styler:
     chosen = facts.recommended_point(result)
     styles = [RECOMMENDED_CSS if point is chosen else "" for point in points]
     styler = frame_table(frame, _caption(result), present)
+    pale = [ALONE_CSS if not point.shuffled else "" for point in points]
+    times: list[Hashable] = [name for name in TIMES if name in frame.columns]
+    styler = styler.apply(lambda column: pale[: len(column)], axis=0, subset=times)
     return styler.apply(lambda column: styles[: len(column)], axis=0)
 
 
-def text_table(result: TuningResult) -> str:
-    """Return the points as plain text for a terminal, at most 100 columns wide."""
-    header = [
-        f"IVFFlat settings for {result.workload.source}",
-        facts.size_text(result.workload),
-        f"target recall {result.target_recall:g}; exact scan p50 "
-        f"{facts.ms_text(result.exact.latency.p50_ms)}",
-    ]
-    legend = ["> recommended   * Pareto frontier: no other setting is both faster and more exact"]
-    legend += [f"low-high: {facts.INTERVAL} of the recall. {facts.latency_text(result)}"]
-    legend += [*facts.notes(result), result.why]
-    lines = [*_wrapped(header), "", *_aligned(_text_rows(result)), "", *_wrapped(legend)]
-    return _ascii("\n".join(lines))
+def predictions_frame(
+    found: TuningResult | Prediction, *, target_recall: float | None = None
+) -> pd.DataFrame:
+    """Return one row a number of lists, its setting predicted to meet the aim, as plain numbers."""
+    return _forecast_frame(Surface.of(found, target_recall))
+
+
+def predictions_table(
+    found: TuningResult | Prediction, *, target_recall: float | None = None
+) -> Styler:
+    """Return for each lists the setting predicted to meet the aim, the best of them emphasised."""
+    surface = Surface.of(found, target_recall)
+    frame = _forecast_frame(surface)
+    best = surface.cheapest()
+    bold = f" Bold: {sentences.best_forecast(surface)}." if best else ""
+    frame["share"] *= 100
+    frame["build_memory_bytes"] /= facts.MIB
+    names = {
+        "recall": f"predicted recall@{surface.workload.k}",
+        "rows_scanned": "rows read",
+        "share": "of all rows",
+        "build_memory_bytes": "build memory MiB",
+        "p50_ms": "predicted p50 ms",
+    }
+    if surface.cost is None:
+        frame = frame.drop(columns="p50_ms")
+    formats: dict[str, Format] = {
+        "probes": "{:,.0f}",
+        names["recall"]: "{:.3f}",
+        "rows read": "{:,.0f}",
+        "of all rows": "{:.2f} %",
+        "imbalance": "{:.2f}",
+        "build memory MiB": "{:,.0f}",
+        "predicted p50 ms": "{:,.2f}",
+    }
+    shown = frame.rename(columns=names)
+    styler = frame_table(
+        shown,
+        f"{facts.data_text(surface.workload)}\n{sentences.predicted_table(surface)}{bold}",
+        {name: how for name, how in formats.items() if name in shown.columns},
+    )
+    styles = [RECOMMENDED_CSS if best and best.lists == n else "" for n in frame["lists"]]
+    return styler.apply(lambda column: styles[: len(column)], axis=0)
+
+
+def _forecast_frame(surface: Surface) -> pd.DataFrame:
+    frame = pd.DataFrame([dataclasses.asdict(forecast) for forecast in surface.forecasts()])
+    order = ["lists", "probes", "recall", "rows_scanned", "share", "p50_ms"]
+    frame = frame[[*order, "imbalance", "build_memory_bytes"]]
+    return frame.astype(dict.fromkeys(order[1:], "float64"))
 
 
 def _table_row(result: TuningResult, point: Point) -> dict[str, object]:
     index = {"index": point.index} if _several_kinds(result) else {}
+    predicted = {"predicted": _number(point.predicted_recall)} if result.curves else {}
+    queries = {"queries": facts.queries_of(result, point)} if result.curves else {}
     return {
-        " ": _mark(result, point, recommended="▶", frontier="●"),
+        " ": mark(result, point, recommended="▶", frontier="●"),
         **index,
         "lists": point.lists,
         "probes": point.probes,
+        **predicted,
         f"recall@{result.workload.k}": point.recall,
         facts.INTERVAL: facts.interval_text(point),
+        **queries,
         "p50 ms": point.latency.p50_ms,
         "p95 ms": _number(point.latency.p95_ms),
         "p99 ms": _number(point.latency.p99_ms),
@@ -107,14 +154,15 @@ def _table_row(result: TuningResult, point: Point) -> dict[str, object]:
 
 
 def _several_kinds(result: TuningResult) -> bool:
-    return len(facts.by_index(result)) > len({point.lists for point in result.points})
+    return len(facts.by_index(result.points)) > len({point.lists for point in result.points})
 
 
 def _number(value: float | None) -> float:
     return float("nan") if value is None else value
 
 
-def _mark(result: TuningResult, point: Point, *, recommended: str, frontier: str) -> str:
+def mark(result: TuningResult, point: Point, *, recommended: str, frontier: str) -> str:
+    """Return the marks of a point: is it recommended, is it on the frontier."""
     chosen = recommended if point is facts.recommended_point(result) else ""
     return chosen + (frontier if point in facts.frontier(result) else "")
 
@@ -122,56 +170,9 @@ def _mark(result: TuningResult, point: Point, *, recommended: str, frontier: str
 def _caption(result: TuningResult) -> str:
     lines = [
         facts.data_text(result.workload),
-        f"Target recall {result.target_recall:g}; the exact scan takes "
-        f"{facts.ms_text(result.exact.latency.p50_ms)} (p50). "
+        f"{facts.aim_text(result.target_recall, result.max_ms).capitalize()}; the exact scan "
+        f"takes {facts.ms_text(result.exact.latency.p50_ms)} (p50). "
         "▶ recommended, ● Pareto frontier.",
         facts.latency_text(result),
     ]
     return "\n".join([*lines, *facts.notes(result)])
-
-
-def _text_rows(result: TuningResult) -> list[list[str]]:
-    heading = ["", "lists", "probes", "recall", "low-high", "p50 ms", "p95 ms", "p99 ms"]
-    heading += ["speed-up", "MiB", "build s", "used index"]
-    return [heading, *(_text_row(result, point) for point in facts.in_order(result))]
-
-
-def _text_row(result: TuningResult, point: Point) -> list[str]:
-    latency = point.latency
-    percentiles = (latency.p50_ms, latency.p95_ms, latency.p99_ms)
-    return [
-        _mark(result, point, recommended=">", frontier="*"),
-        str(point.lists),
-        str(point.probes),
-        f"{point.recall:.3f}",
-        facts.interval_text(point),
-        *("-" if value is None else _short(value, 2) for value in percentiles),
-        facts.speedup_text(point.speedup_vs_exact),
-        _short(point.size_bytes / facts.MIB, 1),
-        _short(point.build_s, 1),
-        facts.used_index_text(point),
-    ]
-
-
-def _short(value: float, decimals: int) -> str:
-    """Write a number for a narrow column: from 1000 on without decimals."""
-    return f"{value:.{decimals if value < 1000 else 0}f}"
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    widths[0] = max(widths[0], 2)
-    lines = (
-        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-        for row in rows
-    )
-    return [line.rstrip() for line in lines]
-
-
-def _wrapped(paragraphs: Sequence[str]) -> list[str]:
-    return [line for text in paragraphs for line in textwrap.wrap(text, TEXT_WIDTH) or [""]]
-
-
-def _ascii(text: str) -> str:
-    """Use signs that every terminal can show; letters stay as they are."""
-    return text.replace(facts.DASH, "-").replace(facts.TIMES, "x")

@@ -8,7 +8,7 @@ import pytest
 
 from resume_lab.report import facts
 
-from .factory import grid, point, result
+from .factory import grid, measured, point, result, tuned
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,46 @@ def test_milliseconds_keep_three_digits(value: float, text: str) -> None:
 
 def test_a_missing_percentile_is_a_dash() -> None:
     assert facts.ms_text(None) == "\N{EN DASH}"
+
+
+def test_a_speed_up_that_nobody_measured_is_a_dash() -> None:
+    assert facts.speedup_text(float("nan")) == "\N{EN DASH}"
+
+
+def test_the_aim_is_a_recall_or_a_latency() -> None:
+    assert facts.aim_text(0.95, None) == "target recall 0.95"
+    assert facts.aim_text(None, 5.0) == "p50 latency at most 5 ms"
+
+
+def test_points_timed_alone_are_not_compared_with_others() -> None:
+    alone, again, other = (
+        measured(100, 8, shuffled=False),
+        measured(100, 8),
+        measured(80, 8, shuffled=False),
+    )
+    found = result((alone, again, other))
+    assert facts.compared(found) == (again,)
+    assert facts.alone(found) == (other,)
+    assert facts.frontier(found) == {again}
+    assert any(note.startswith("~") for note in facts.notes(found))
+
+
+def test_where_all_were_timed_alone_they_are_all_there_is() -> None:
+    points = (measured(100, 8, shuffled=False), measured(80, 8, shuffled=False))
+    assert facts.compared(result(points)) == points
+    assert facts.alone(result(points)) == ()
+
+
+def test_the_recommended_point_is_the_one_timed_in_turn() -> None:
+    chosen = facts.recommended_point(tuned())
+    assert chosen is not None
+    assert chosen.shuffled
+
+
+def test_queries_that_confirm_and_a_sample_are_told() -> None:
+    data = dataclasses.replace(tuned().workload, sampled_from=2_000_000)
+    assert "10,000 rows sampled from 2,000,000" in facts.size_text(data)
+    assert "100 + 100 held-out queries" in facts.size_text(data)
 
 
 def test_recommended_point_is_one_of_the_measured_points() -> None:
@@ -42,9 +82,9 @@ def test_a_recommendation_without_its_point_marks_nothing() -> None:
 
 
 def test_an_index_is_named_only_where_lists_do_not_tell() -> None:
-    assert list(facts.by_index(result(grid((20, 50))))) == ["lists 20", "lists 50"]
+    assert list(facts.by_index(grid((20, 50)))) == ["lists 20", "lists 50"]
     both = (point(index="ivfflat"), point(index="halfvec"))
-    assert list(facts.by_index(result(both))) == ["lists 100, halfvec", "lists 100, ivfflat"]
+    assert list(facts.by_index(both)) == ["lists 100, halfvec", "lists 100, ivfflat"]
 
 
 def test_nothing_unusual_needs_no_note() -> None:

@@ -14,11 +14,18 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from resume_lab.report import latency_distribution, recall_by_data, recall_latency, recall_probes
+from resume_lab.report import (
+    decision,
+    indexes_compared,
+    latency_distribution,
+    recall_by_data,
+    recall_latency,
+    recall_probes,
+)
 from resume_lab.report.paper import Picture, log_ticks, looks
 from resume_lab.tuning.results import TuningResult
 
-from .factory import grid, point, result
+from .factory import grid, point, result, tuned
 
 Draw = Callable[[TuningResult], Picture]
 
@@ -33,7 +40,21 @@ RESULTS = {
     "60 points": result(tuple(grid((10, 20, 50, 100, 200, 500, 1000, 2000), n=60)[:60])),
     "low target": result(target=0.3),
     "long name": result(source="very-long-name-of-data/" * 12),
+    "a search": tuned(),
+    "a search within a time": tuned(target=None, max_ms=3.0),
     "five decades": result((point(p50_ms=0.2, recall=0.96), point(probes=9, p50_ms=20_000.0))),
+}
+
+SEARCHES = {
+    "a search": tuned(),
+    "a search within a time": tuned(target=None, max_ms=3.0),
+    "a time shorter than the scan takes": tuned(target=None, max_ms=17.0),
+    "a search without proof": tuned(confirmed=None, rebuilds=()),
+    "a search in vain": tuned(recommend=False),
+    "a build that never held": tuned(rebuilds=(None, 7)),
+    "one point": result((point(),)),
+    "many points": result(n=60),
+    "nothing": result(()),
 }
 
 
@@ -52,17 +73,23 @@ def texts(figure: Figure) -> list[Text]:
 
 
 def legend_labels(figure: Figure) -> list[str]:
-    legend = figure.axes[0].get_legend()
+    legend = figure.axes[-1].get_legend()
     return [text.get_text() for text in legend.get_texts()] if legend else []
 
 
-def test_no_label_lies_on_another(draw: Draw, found: TuningResult) -> None:
-    figure = draw(found)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+def clashes(figure: Figure) -> list[tuple[str, str]]:
+    FigureCanvasAgg(figure).draw()
     boxes = [(t.get_text(), Text.get_window_extent(t)) for t in texts(figure)]
-    clashes = [(a, b) for (a, one), (b, two) in combinations(boxes, 2) if one.overlaps(two)]
-    assert clashes == []
+    return [(a, b) for (a, one), (b, two) in combinations(boxes, 2) if one.overlaps(two)]
+
+
+def test_no_label_lies_on_another(draw: Draw, found: TuningResult) -> None:
+    assert clashes(draw(found)) == []
+
+
+@pytest.mark.parametrize("name", list(SEARCHES))
+def test_no_label_of_a_decision_lies_on_another(name: str) -> None:
+    assert clashes(decision(SEARCHES[name])) == []
 
 
 def test_axes_have_labels_with_units(draw: Draw) -> None:
@@ -129,6 +156,53 @@ def test_the_distribution_shows_the_points_asked_for() -> None:
         "lists 20, probes 2",
         "exact scan",
     ]
+
+
+def test_points_timed_alone_stay_out_of_a_comparison() -> None:
+    labels = legend_labels(recall_latency(tuned()))
+    assert sum(label.startswith("lists ") for label in labels) == 4
+    settings = [label for label in legend_labels(decision(tuned())) if "probes" in label]
+    assert len(settings) == 4
+
+
+def test_the_decision_shows_what_confirms_the_winner() -> None:
+    _, again = decision(tuned()).axes
+    labels = [label.get_text().split("\n") for label in again.get_xticklabels()]
+    assert [" ".join(label[:-1]) for label in labels] == [
+        "as chosen",
+        "held out",
+        "build 2",
+        "build 3",
+        "build 4",
+    ]
+    assert [label[-1] for label in labels] == ["21", "21", "6", "8", "7"]
+
+
+def test_without_proof_the_decision_has_one_pair_of_axes() -> None:
+    assert len(decision(tuned(confirmed=None, rebuilds=())).axes) == 1
+    assert len(decision(tuned(recommend=False)).axes) == 1
+
+
+def test_a_scan_far_off_is_named_but_does_not_squeeze_the_points() -> None:
+    figure = decision(tuned())
+    assert figure.axes[0].get_xlim()[1] < 18
+    assert any("exact scan 18.0 ms" in text.get_text() for text in texts(figure))
+
+
+def test_a_time_not_to_exceed_is_a_labelled_line() -> None:
+    for draw in (recall_latency, decision):
+        words = [text.get_text() for text in texts(draw(tuned(target=None, max_ms=3.0)))]
+        assert "at most 3.00 ms" in words
+        assert not any("target" in word for word in words)
+
+
+def test_indexes_are_compared_by_name() -> None:
+    old, new = grid((50,)), grid((100,))
+    names = {"built on an empty table": old, "built on today's rows": new}
+    found = result(grid((50, 100)))
+    figure = indexes_compared(names, found.workload, target_recall=0.95, exact_ms=18.0)
+    assert [label.replace("\n", " ") for label in legend_labels(figure)][:2] == list(names)
+    assert "exact scan 18.0 ms" in [text.get_text() for text in texts(figure)]
 
 
 def test_data_sets_stand_side_by_side_with_chance() -> None:

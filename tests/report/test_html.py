@@ -14,7 +14,7 @@ from resume_lab.errors import DataError
 from resume_lab.report import html, html_report, write_html
 from resume_lab.tuning.results import TuningResult
 
-from .factory import grid, point, result
+from .factory import grid, point, result, tuned
 
 BAD = "<script>alert(1)</script>"
 VOID = {"meta", "img", "br", "link"}
@@ -44,6 +44,11 @@ class Outline(HTMLParser):
 @pytest.fixture(scope="module")
 def page() -> str:
     return html_report(result())
+
+
+@pytest.fixture(scope="module")
+def searched() -> str:
+    return html_report(tuned())
 
 
 def test_every_tag_is_closed(page: str) -> None:
@@ -77,6 +82,40 @@ def test_without_a_recommendation_the_page_says_why() -> None:
     assert "the data has no clusters to probe" in page
     assert "The highest recall measured is 0.646" in page
     assert "Build the index" not in page
+
+
+def test_a_search_shows_what_was_predicted_and_what_proves_it(searched: str) -> None:
+    outline = Outline(searched)
+    assert outline.open == []
+    assert len(outline.all("img")) == 4
+    verdict = searched.split('class="verdict"')[1].split("</section>")[0]
+    assert "0.957" in verdict
+    assert "0.941\N{EN DASH}0.970" in verdict
+    assert "6, 8, 7" in verdict
+    for fact in (
+        "Expect recall 0.95 from about 3 % of the rows.",
+        "intrinsic dimension",
+        "fewest probes predicted to reach recall 0.95",
+        "fitted to 12 measured points",
+        "predicting 1.3 s",
+    ):
+        assert fact in searched
+
+
+def test_latency_taken_alone_is_marked(searched: str, page: str) -> None:
+    assert searched.count('class="alone">~') == 2 * sum(not p.shuffled for p in tuned().points)
+    assert "is not compared" in searched
+    assert 'class="alone"' not in page
+
+
+def test_a_grid_has_nothing_predicted(page: str) -> None:
+    assert "Predicted" not in page
+    assert "How hard these vectors are" not in page
+
+
+def test_a_latency_that_no_setting_keeps_is_named() -> None:
+    page = html_report(tuned(target=None, max_ms=1.0, recommend=False))
+    assert "No setting has a p50 latency at most 1 ms" in page
 
 
 def test_a_target_that_is_met_is_not_called_missed() -> None:
@@ -130,6 +169,9 @@ def test_figures_of_an_index_never_used_are_called_so() -> None:
         result((point(recall=0.0), point(probes=100, recall=1.0))),
         result(grid((10, 20, 50, 100, 200, 500), n=60)),
         result(()),
+        tuned(target=None, max_ms=3.0),
+        tuned(confirmed=None, rebuilds=(None,)),
+        dataclasses.replace(tuned(recommend=False), points=(), cost=None, difficulty=None),
     ],
 )
 def test_unusual_results_make_a_page(found: TuningResult) -> None:

@@ -8,10 +8,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from resume_lab.report import frame_table, points_frame, points_table, text_table
-from resume_lab.tuning.results import TuningResult
+from resume_lab.errors import ExperimentError
+from resume_lab.report import (
+    frame_table,
+    points_frame,
+    points_table,
+    predictions_frame,
+    predictions_table,
+)
 
-from .factory import grid, point, result
+from .factory import COST, curve, point, result, tuned
 
 DASH = "\N{EN DASH}"
 
@@ -36,52 +42,6 @@ def test_no_points_make_an_empty_frame_with_all_columns() -> None:
     frame = points_frame(result(()))
     assert len(frame) == 0
     assert {"lists", "recall", "p50_ms"} <= set(frame.columns)
-
-
-@pytest.mark.parametrize(
-    "found",
-    [
-        result(),
-        result(recommend=False),
-        result(n=40),
-        result((point(),)),
-        result((point(recall=0.0), point(probes=100, recall=1.0))),
-        result(grid((10, 20, 50, 100, 200, 500, 1000), n=60)),
-        result((point(10_000, 10_000, p50_ms=98_765.4, exact_ms=9e6),), rows=10_000_000),
-        result(source="a-very-long-name/" * 20),
-    ],
-)
-def test_text_is_at_most_100_columns_wide(found: TuningResult) -> None:
-    lines = text_table(found).splitlines()
-    assert max(len(line) for line in lines) <= 100
-    assert not any(line.endswith(" ") for line in lines)
-
-
-def test_text_says_data_exact_scan_and_verdict() -> None:
-    found = result()
-    text = text_table(found)
-    assert "synthetic/clustered/seed=0" in text
-    assert "10,000 rows x 1536 d, cosine distance, 200 held-out queries, k = 10" in text
-    assert "exact scan p50 18.0 ms" in text
-    assert "400 samples a setting" in text
-    assert found.why.split(":")[0][:60] in text.replace("\n", " ")
-
-
-def test_text_marks_the_recommended_point_and_the_frontier() -> None:
-    on = point(100, 8, recall=0.99, p50_ms=2.0)
-    off = point(50, 8, recall=0.90, p50_ms=3.0)
-    rows = [line for line in text_table(result((on, off))).splitlines() if line.endswith(" yes")]
-    assert [(row[:2], row.split()[-11:-9]) for row in rows] == [
-        ("  ", ["50", "8"]),
-        (">*", ["100", "8"]),
-    ]
-
-
-def test_text_shows_a_dash_for_a_missing_percentile_and_says_why() -> None:
-    text = text_table(result((point(n=40),), n=40))
-    row = next(line for line in text.splitlines() if "0.6" in line and "yes" in line)
-    assert row.split().count("-") == 2
-    assert "p95 needs 59, p99 needs 299" in text
 
 
 def test_notebook_table_has_units_sensible_digits_and_a_caption() -> None:
@@ -136,4 +96,52 @@ def test_any_frame_becomes_a_table() -> None:
 def test_empty_results_still_make_tables() -> None:
     page = points_table(result(())).to_html()
     assert "synthetic/clustered" in page
-    assert "recommended" in text_table(result(()))
+
+
+def test_latency_taken_alone_is_pale() -> None:
+    assert "opacity: 0.5" in points_table(tuned()).to_html()
+    assert "opacity: 0.5" not in points_table(result()).to_html()
+
+
+def test_a_search_shows_predicted_recall_and_queries() -> None:
+    page = points_table(tuned()).to_html()
+    for heading in ("predicted", "queries"):
+        assert f">{heading}<" in page
+        assert f">{heading}<" not in points_table(result()).to_html()
+
+
+def test_forecasts_are_the_fewest_probes_that_reach_the_target() -> None:
+    frame = predictions_frame(tuned()).set_index("lists")
+    expected = curve(100)
+    probes = int(frame.loc[100, "probes"])
+    assert expected.recall[probes - 1] >= 0.95 > expected.recall[probes - 2]
+    assert frame.loc[100, "rows_scanned"] == expected.rows_scanned[probes - 1]
+    assert frame.loc[100, "share"] == pytest.approx(frame.loc[100, "rows_scanned"] / 10_000)
+    assert frame.loc[100, "p50_ms"] == pytest.approx(COST.p50_ms(expected)[probes - 1])
+
+
+def test_forecasts_follow_another_target() -> None:
+    frame = predictions_frame(tuned(), target_recall=0.8).set_index("lists")
+    assert frame.loc[100, "probes"] == curve(100).probes_for(0.8)
+
+
+def test_within_a_time_forecasts_are_the_most_probes_that_keep_it() -> None:
+    frame = predictions_frame(tuned(target=None, max_ms=3.0)).set_index("lists")
+    times = COST.p50_ms(curve(100))
+    probes = int(frame.loc[100, "probes"])
+    assert times[probes - 1] <= 3.0 < times[probes]
+    assert predictions_frame(tuned(target=None, max_ms=0.1))["probes"].isna().all()
+
+
+def test_the_table_of_forecasts_emphasises_the_best() -> None:
+    page = predictions_table(tuned()).to_html()
+    assert "fewest probes predicted to reach recall 0.95. Bold: fastest." in page
+    assert page.count("font-weight: bold") == 1
+    none = predictions_table(tuned(target=None, max_ms=0.1)).to_html()
+    assert "font-weight: bold" not in none
+    assert f">{DASH}<" in none
+
+
+def test_without_predictions_there_is_no_table_of_them() -> None:
+    with pytest.raises(ExperimentError, match="Nothing is predicted"):
+        predictions_table(result())
