@@ -53,7 +53,7 @@ def runner_on(engine: Engine, tmp_path: Path) -> Run:
     def run(*arguments: object, env: dict[str, str] | None = None, **options: object) -> object:
         values = {"DATABASE_URL": url, "LAB_DIR": str(tmp_path / "lab")} | (env or {})
         done = run_with(environment(**values), *arguments, cwd=tmp_path, **options)
-        assert not (tmp_path / "lab").exists()  # with DATABASE_URL no server is embedded
+        no_server_in(tmp_path / "lab")
         return done
 
     return run  # type: ignore[return-value]
@@ -81,10 +81,15 @@ def here(database: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> R
     def run(*arguments: object, env: dict[str, str] | None = None) -> object:
         done = CliRunner().invoke(app, list(map(str, arguments)), env=env)
         assert done.exception is None or isinstance(done.exception, SystemExit)
-        assert not (tmp_path / "lab").exists()
+        no_server_in(tmp_path / "lab")
         return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
 
     return run  # type: ignore[return-value]
+
+
+def no_server_in(lab_dir: Path) -> None:
+    """With DATABASE_URL no server is embedded: there is nothing but the runs of tune."""
+    assert not lab_dir.exists() or [path.name for path in lab_dir.iterdir()] == ["runs"]
 
 
 def error_of(done: subprocess.CompletedProcess[str]) -> str:
@@ -97,7 +102,7 @@ def error_of(done: subprocess.CompletedProcess[str]) -> str:
 
 
 def test_every_command_explains_itself() -> None:
-    commands = ["", "verify", "migrate", "seed", "tune", "lab", "db"]
+    commands = ["", "verify", "migrate", "seed", "tune", "runs", "rollout", "drift", "lab", "db"]
     commands += ["db start", "db stop", "db status", "db url"]
     said = {}
     for name in commands:
@@ -106,9 +111,11 @@ def test_every_command_explains_itself() -> None:
         said[name] = done.stdout
     for name, text in said.items():
         assert text.startswith(f"Usage: resume-lab {name}".rstrip())
-        assert "..." not in text.replace("COMMAND [ARGS]...", "").replace('"base" ...', "")
+        for written in ("COMMAND [ARGS]...", "[RUN]...", '"base" ...'):
+            text = text.replace(written, "")
+        assert "..." not in text
         assert max(map(len, text.splitlines())) <= 100
-    for command in ("verify", "migrate", "seed", "tune", "lab", "db"):
+    for command in commands[1:10]:
         assert f"\n  {command} " in said[""]
 
 
@@ -139,7 +146,25 @@ def test_the_installed_script_is_the_same_command() -> None:
         ("tune --lists 10,,20", "Write whole numbers"),
         ("tune --lists 40000", "pgvector takes 1 to 32768"),
         ("tune --probes 0", "--probes is '0'"),
+        ("tune --probes 1,4", "--probes needs --grid"),
+        ("tune --grid --max-ms 5", "--grid excludes --max-ms and --rebuilds"),
+        ("tune --grid --rebuilds 1", "--grid excludes --max-ms and --rebuilds"),
+        ("tune --rebuilds -1", "Invalid value for '--rebuilds'"),
         ("tune --rows 100 --model m", "exclude each other"),
+        ("tune --table t --column c --vectors x.npy", "--vectors and --table exclude each other"),
+        ("tune --table t", "--table needs --column"),
+        ("tune --column c", "--column needs --table"),
+        ("tune --id x --model m", "--id needs --table"),
+        ("tune --where true", "--where needs --table"),
+        ("tune --queries-from a.b", "--queries-from needs --table"),
+        ("tune --max-rows 50 --rows 100", "--max-rows needs --table"),
+        ("tune --metric l2", "--metric needs --vectors or --table"),
+        ("tune --rows 100 --metric ip", "--metric needs --vectors or --table"),
+        ("tune --resume 20260213-120000-abcd --k 5", "--resume takes its options from the run"),
+        ("tune --resume 20260213-120000-abcd --grid", "--resume takes its options from the run"),
+        ("tune --resume 20260213-120000-abcd", "There is no run '20260213-120000-abcd'"),
+        ("runs 20260213-120000-abcd", "Give two runs to compare"),
+        ("runs ../x 20260213-120000-abcd", "There is no run '../x'"),
         ("tune --kind random --vectors x.npy", "exclude each other"),
         ("tune --json /nowhere/x.json", "/nowhere/x.json cannot be written"),
         ("tune --html .", ". cannot be written"),
@@ -300,10 +325,10 @@ def test_seeding_an_unmigrated_database_says_what_to_run_first(bare: Run) -> Non
 # --- tune
 
 
-QUICK = ("--queries", 20, "--lists", "4", "--probes", "1,4")
+QUICK = ("--queries", 20, "--grid", "--lists", "4", "--probes", "1,4")
 
 
-def test_tune_migrates_measures_generated_vectors_and_prints_a_verdict(
+def test_tune_measures_generated_vectors_and_prints_a_verdict(
     bare: Run, empty_database: Engine
 ) -> None:
     done = bare("tune", "--rows", 300, *QUICK)
@@ -313,7 +338,7 @@ def test_tune_migrates_measures_generated_vectors_and_prints_a_verdict(
     assert "lists  probes  recall" in done.stdout
     assert "recall@10" in done.stdout
     assert max(map(len, done.stdout.partition("Build the index")[0].splitlines())) <= 100
-    assert schema.is_current(empty_database)
+    assert schema.current(empty_database) is None  # only the extension was needed
 
 
 def test_tune_writes_json_and_a_report(lab: Run, tmp_path: Path) -> None:
@@ -335,14 +360,16 @@ def test_json_to_the_terminal_is_nothing_but_json(lab: Run, tmp_path: Path) -> N
     done = lab("tune", *QUICK, "--json", "-", "--html", "r.html")
     found = json.loads(done.stdout)
     assert found["workload"]["source"] == "stored embeddings of synthetic/clustered/seed=0"
-    assert done.stderr == f"Report: {tmp_path / 'r.html'}\n"
+    said = done.stderr.splitlines()
+    assert said[0] == f"Report: {tmp_path / 'r.html'}"
+    assert [line.partition(" ")[0] for line in said[1:]] == ["Run:"]
     assert found["recommendation"] is not None or found["why"]
 
 
 def test_with_nothing_stored_a_default_set_is_seeded(
     here: Run, database: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("resume_lab.cli.tuning.DEFAULT_ROWS", 250)
+    monkeypatch.setattr("resume_lab.cli.sources.DEFAULT_ROWS", 250)
     done = here("tune", *QUICK, "--json", "-")
     assert json.loads(done.stdout)["workload"]["rows"] == 230
     assert "No embeddings are stored yet; seeding a default set." in done.stderr
@@ -374,9 +401,14 @@ def test_what_cannot_be_tuned_is_told(here: Run, arguments: str, said: str) -> N
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_tune_cleans_up_and_says_so(database: Engine, sent: signal.Signals) -> None:
-    env = environment(DATABASE_URL=database.url.render_as_string(hide_password=False))
-    command = [*COMMAND, "tune", "--rows", "8000", "--lists", "2000", "--probes", "1"]
+def test_an_interrupted_tune_cleans_up_and_says_so(
+    database: Engine, sent: signal.Signals, tmp_path: Path
+) -> None:
+    env = environment(
+        DATABASE_URL=database.url.render_as_string(hide_password=False),
+        LAB_DIR=str(tmp_path / "lab"),
+    )
+    command = [*COMMAND, "tune", "--rows", "8000", "--grid", "--lists", "2000", "--probes", "1"]
     with subprocess.Popen(
         command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -389,7 +421,12 @@ def test_an_interrupted_tune_cleans_up_and_says_so(database: Engine, sent: signa
         finally:
             process.kill()
     assert process.returncode == 130
-    assert said == ("", "\nInterrupted: what was not finished is undone.\n")
+    (run,) = (tmp_path / "lab" / "runs").iterdir()
+    assert said == (
+        "",
+        f"\nTo go on: resume-lab tune --resume {run.name}\n"
+        "\nInterrupted: what was not finished is undone.\n",
+    )
     assert took_s < 2.0
     assert one(database, BUILDING) == 0
     scratch = "SELECT count(*) FROM pg_namespace WHERE starts_with(nspname, 'lab_scratch_')"

@@ -14,7 +14,10 @@ import typer
 from resume_lab import seeding
 from resume_lab.cli.console import Group, Json, Yes, confirm, print_json, progress
 from resume_lab.cli.db import db
-from resume_lab.cli.tuning import DEFAULT_ROWS, tune_command
+from resume_lab.cli.rollout import drift_command, rollout_command
+from resume_lab.cli.runs import runs_command
+from resume_lab.cli.sources import DEFAULT_ROWS
+from resume_lab.cli.tuning import tune_command
 from resume_lab.config import Settings, project_root
 from resume_lab.database import open_engine, schema, verify
 from resume_lab.errors import ConfigError
@@ -34,8 +37,11 @@ app = typer.Typer(
 
 
 def main() -> None:
-    """Run the command line; SIGTERM ends it like Ctrl-C, with everything cleaned up."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Run the command line; what ends it from outside does so like Ctrl-C, all cleaned up."""
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP; nohup ignores it
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
     app(prog_name="resume-lab")
 
 
@@ -65,6 +71,8 @@ def migrate(
 
     Going back drops tables with their rows; in prod it asks first.
     """
+    if not to.strip():
+        raise ConfigError("--to is blank.", hint="Give a revision, or head, base, -1.")
     back = to == "base" or to.startswith("-")
     if sql:
         _print_sql(to, back=back, as_json=as_json)
@@ -148,7 +156,14 @@ def seed(
         typer.echo(str(report))
 
 
-app.command("tune", short_help="Measure index settings and recommend the cheapest.")(tune_command)
+app.command("tune", short_help="Find index settings that reach a recall, and prove them.")(
+    tune_command
+)
+app.command("runs", short_help="List the runs of tune, or show the difference of two.")(
+    runs_command
+)
+app.command("rollout", short_help="Write a run's recommendation as a migration.")(rollout_command)
+app.command("drift", short_help="Measure what the index in use is worth today.")(drift_command)
 
 
 @app.command(short_help="Open JupyterLab on the first notebook.")

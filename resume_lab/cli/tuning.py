@@ -1,7 +1,8 @@
-"""`resume-lab tune`: which vectors to measure, how, and where the result goes."""
+"""`resume-lab tune`: which vectors to measure, for what aim, and where the result goes."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -10,18 +11,32 @@ from typing import Annotated
 import typer
 from sqlalchemy.engine import Engine
 
-from resume_lab import seeding
+from resume_lab.cli.asked import Asked
 from resume_lab.cli.console import print_json, progress
-from resume_lab.config import AppEnv, Settings
-from resume_lab.database import IVFFlat, open_engine, schema
+from resume_lab.cli.sources import (
+    DEFAULT_KIND,
+    DEFAULT_ROWS,
+    check_one_source,
+    offline_workload,
+    prepare,
+    stored_workload,
+)
+from resume_lab.config import Settings
+from resume_lab.database import IVFFlat, open_engine
 from resume_lab.errors import ConfigError, DataError
-from resume_lab.tuning import Recommendation, Storage, TuningResult, Workload, stored_models, tune
-from resume_lab.tuning.run import DEFAULT_TARGET_RECALL
+from resume_lab.tuning import (
+    Recommendation,
+    Storage,
+    TuningResult,
+    Workload,
+    runs,
+    tune,
+    tune_grid,
+)
+from resume_lab.tuning.run import DEFAULT_TARGET_RECALL, REBUILDS
 from resume_lab.tuning.workload import DEFAULT_K, DEFAULT_QUERIES
-from resume_lab.vectors import Kind
+from resume_lab.vectors import Kind, Metric
 
-DEFAULT_ROWS = 20_000
-DEFAULT_KIND = Kind.CLUSTERED
 TERMINAL = Path("-")
 
 
@@ -41,30 +56,77 @@ def tune_command(
         str | None,
         typer.Option(metavar="NAME", help="Measure the stored embeddings of this model."),
     ] = None,
+    table: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Measure the vectors of any table; only reads it."),
+    ] = None,
+    column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Its column of type vector.")
+    ] = None,
+    id_column: Annotated[
+        str | None, typer.Option("--id", metavar="NAME", help="Its key (the primary key).")
+    ] = None,
+    where: Annotated[
+        str | None, typer.Option(metavar="SQL", help="Only the rows for which this holds.")
+    ] = None,
+    metric: Annotated[
+        Metric | None, typer.Option(help="Distance, for --table and --vectors (cosine).")
+    ] = None,
+    queries_from: Annotated[
+        str | None,
+        typer.Option(metavar="TABLE.COLUMN", help="Ask these vectors instead of held-out rows."),
+    ] = None,
+    max_rows: Annotated[
+        int | None,
+        typer.Option(min=20, metavar="N", help="Of a larger table measure a sample of N rows."),
+    ] = None,
     queries: Annotated[
         int,
         typer.Option(
-            min=1, metavar="N", help="Held-out queries; of given vectors at most a fifth."
+            min=1,
+            metavar="N",
+            help="Queries laid aside: half choose, half confirm. Of given vectors at most a fifth.",
         ),
     ] = DEFAULT_QUERIES,
     k: Annotated[
         int, typer.Option(min=1, metavar="N", help="Neighbours a query asks for.")
     ] = DEFAULT_K,
-    lists: Annotated[
-        str | None, typer.Option(metavar="N,N", help="IVFFlat lists to build, such as 50,100,200.")
-    ] = None,
-    probes: Annotated[
-        str | None, typer.Option(metavar="N,N", help="Probes to measure with each, such as 1,4,16.")
-    ] = None,
     target_recall: Annotated[
-        float, typer.Option(min=0.01, max=1, metavar="SHARE", help="The recall that is needed.")
-    ] = DEFAULT_TARGET_RECALL,
+        float | None,
+        typer.Option(
+            min=0.01,
+            max=1,
+            metavar="SHARE",
+            help=f"The recall that is needed ({DEFAULT_TARGET_RECALL:g}).",
+        ),
+    ] = None,
+    max_ms: Annotated[
+        float | None,
+        typer.Option(metavar="MS", help="Instead of a recall: the p50 that must be kept."),
+    ] = None,
+    lists: Annotated[
+        str | None, typer.Option(metavar="N,N", help="Build no other lists than these.")
+    ] = None,
+    rebuilds: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Build the winner so many more times.")
+    ] = REBUILDS,
+    grid: Annotated[
+        bool, typer.Option("--grid", help="Predict nothing; measure every --lists and --probes.")
+    ] = False,
+    probes: Annotated[
+        str | None, typer.Option(metavar="N,N", help="Probes of the grid, such as 1,4,16.")
+    ] = None,
     storage: Annotated[
         Storage, typer.Option(help="Where the table keeps vectors: in TOAST or in its rows.")
     ] = Storage.EXTERNAL,
     seed: Annotated[
-        int, typer.Option("--seed", min=0, metavar="N", help="Seed of all random choices.")
+        int,
+        typer.Option("--seed", min=0, metavar="N", help="Seed of all but pgvector's own k-means."),
     ] = 0,
+    resume: Annotated[
+        str | None,
+        typer.Option(metavar="RUN", help="Go on with a run that was interrupted."),
+    ] = None,
     json_file: Annotated[
         Path | None,
         typer.Option("--json", metavar="FILE", help="Write JSON; - for the terminal."),
@@ -73,63 +135,109 @@ def tune_command(
         Path | None, typer.Option("--html", metavar="FILE", help="Write a report with figures.")
     ] = None,
 ) -> None:
-    """Measure IVFFlat lists and probes against exact search, and recommend the cheapest that do.
+    """Find the IVFFlat lists and probes that reach a recall in the least time, and prove it.
 
-    Works on the vectors of a file, on generated ones, or on those stored (a default set is seeded
-    if there are none). Without --lists and --probes, what common guidance names is tried. All of it
-    happens on a scratch copy that is dropped at the end.
+    Predicts the recall of every setting, builds the few indexes that are ahead, measures them
+    against exact search, and confirms the winner on queries that had no part in choosing it. Works
+    on the vectors of a file, of a table, on generated ones, or on those stored (a default set is
+    seeded if there are none). All of it happens on a scratch copy that is dropped at the end.
     """
-    _check_one_source(vectors, rows is not None or kind is not None, model)
-    wanted_lists, wanted_probes = _numbers("--lists", lists), _numbers("--probes", probes)
-    for value in wanted_lists or ():
-        IVFFlat(value)  # refuses what pgvector would, before the work
-    _check_outputs(json_file, html_file)
+    asked = Asked(
+        rows=rows,
+        kind=kind and kind.value,
+        vectors=None if vectors is None else str(vectors.resolve()),
+        model=model,
+        table=table,
+        column=column,
+        id_column=id_column,
+        where=where,
+        metric=metric and metric.value,
+        queries_from=queries_from,
+        max_rows=max_rows,
+        queries=queries,
+        k=k,
+        lists=_numbers("--lists", lists),
+        probes=_numbers("--probes", probes),
+        grid=grid,
+        target_recall=target_recall,
+        max_ms=max_ms,
+        rebuilds=rebuilds,
+        storage=storage.value,
+        seed=seed,
+    )
     settings = Settings()
-    workload = None  # what needs no database is made first: a wrong file starts no server
-    if vectors is not None:
-        workload = Workload.from_file(vectors, n_queries=queries, seed=seed, k=k)
-    elif rows is not None or kind is not None:
-        workload = Workload.generated(
-            kind or DEFAULT_KIND, rows or DEFAULT_ROWS, n_queries=queries, seed=seed, k=k
-        )
+    folder = settings.lab_dir / "runs"
+    if resume is not None:
+        asked = _resumed(folder, resume, asked)
+    _check(asked)
+    _check_outputs(json_file, html_file)
+    workload = offline_workload(asked)
     engine = open_engine(settings)
-    schema.upgrade(engine)
+    prepare(engine, workload)
+    to_stderr = json_file == TERMINAL
     if workload is None:
-        if model is None:
-            _seed_if_empty(settings, engine, to_stderr=json_file == TERMINAL)
-        workload = Workload.stored(engine, embedding_model=model, n_queries=queries, seed=seed, k=k)
-    result = tune(
+        workload = stored_workload(asked, settings, engine, to_stderr=to_stderr)
+    if resume is not None:
+        run = runs.resume(folder, resume)
+    else:
+        options = dataclasses.asdict(asked)
+        run = runs.start(folder, label=workload.source, options=options)
+    try:
+        result = _tuned(engine, workload, asked, run)
+    except KeyboardInterrupt:
+        typer.echo(f"\nTo go on: resume-lab tune --resume {run.name}", err=True)
+        raise
+    _deliver(result, json_file, html_file)
+    typer.echo(f"Run: {run.name}", err=to_stderr)
+
+
+def _resumed(folder: Path, name: str, given: Asked) -> Asked:
+    if given != Asked():
+        raise ConfigError(
+            "--resume takes its options from the run.",
+            hint="Only --json and --html can be given with it.",
+        )
+    return Asked(**runs.load(folder, name).options)
+
+
+def _check(asked: Asked) -> None:
+    """Refuse, before the work, what does not go together."""
+    check_one_source(asked)
+    if asked.grid and (asked.max_ms is not None or asked.rebuilds != REBUILDS):
+        raise ConfigError("--grid excludes --max-ms and --rebuilds.")
+    if asked.probes and not asked.grid:
+        raise ConfigError(
+            "--probes needs --grid.", hint="The tuner finds the probes of an index by itself."
+        )
+    for value in asked.lists or ():
+        IVFFlat(value)  # refuses what pgvector would
+
+
+def _tuned(engine: Engine, workload: Workload, asked: Asked, run: runs.Run) -> TuningResult:
+    if asked.grid:
+        return tune_grid(
+            engine,
+            workload,
+            lists=asked.lists,
+            probes=asked.probes,
+            target_recall=asked.target_recall or DEFAULT_TARGET_RECALL,
+            seed=asked.seed,
+            storage=asked.storage,
+            run=run,
+            progress=progress(),
+        )
+    return tune(
         engine,
         workload,
-        lists=wanted_lists,
-        probes=wanted_probes,
-        target_recall=target_recall,
-        seed=seed,
-        storage=storage,
+        target_recall=asked.target_recall,
+        max_ms=asked.max_ms,
+        lists=asked.lists,
+        rebuilds=asked.rebuilds,
+        seed=asked.seed,
+        storage=asked.storage,
+        run=run,
         progress=progress(),
     )
-    _deliver(result, json_file, html_file)
-
-
-def _check_one_source(vectors: Path | None, generated: bool, model: str | None) -> None:
-    if sum([vectors is not None, generated, model is not None]) > 1:
-        raise ConfigError(
-            "--vectors, --rows with --kind, and --model exclude each other.",
-            hint="Give one of them, or none to measure the stored embeddings.",
-        )
-
-
-def _seed_if_empty(settings: Settings, engine: Engine, *, to_stderr: bool) -> None:
-    if stored_models(engine):
-        return
-    if settings.app_env is AppEnv.PROD:
-        raise DataError(
-            "No embeddings are stored, and APP_ENV is prod, where none are made up.",
-            hint="Give --vectors FILE or --rows N.",
-        )
-    typer.echo("No embeddings are stored yet; seeding a default set.", err=to_stderr)
-    report = seeding.seed(engine, rows=DEFAULT_ROWS, kind=DEFAULT_KIND, progress=progress())
-    typer.echo(str(report), err=to_stderr)
 
 
 def _deliver(result: TuningResult, json_file: Path | None, html_file: Path | None) -> None:
