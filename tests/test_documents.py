@@ -28,7 +28,7 @@ NOT_OURS = {
     "Python lacks venv",
     "This role may not create the extension vector",
     "DATABASE_URL is the address of Supabase's API",
-    "No measured setting reaches recall@10 ...",
+    "... queries cannot show recall ... with certainty",
 }
 """Said by PostgreSQL, pgvector, Alembic or the Makefile, or put together from parts."""
 

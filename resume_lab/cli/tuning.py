@@ -33,7 +33,8 @@ from resume_lab.tuning import (
     tune,
     tune_grid,
 )
-from resume_lab.tuning.run import DEFAULT_TARGET_RECALL, REBUILDS
+from resume_lab.tuning.measure import ROUNDS
+from resume_lab.tuning.run import DEFAULT_TARGET_RECALL, REBUILDS, check_options
 from resume_lab.tuning.workload import DEFAULT_K, DEFAULT_QUERIES
 from resume_lab.vectors import Kind, Metric
 
@@ -197,12 +198,21 @@ def _resumed(folder: Path, name: str, given: Asked) -> Asked:
             "--resume takes its options from the run.",
             hint="Only --json and --html can be given with it.",
         )
-    return Asked(**runs.load(folder, name).options)
+    saved = runs.load(folder, name)
+    runs.check_unfinished(saved)
+    try:
+        return Asked(**saved.options)
+    except TypeError:
+        raise ConfigError(
+            f"Run {name} was made by another version, with options that this one lacks.",
+            hint="Start a new run.",
+        ) from None
 
 
 def _check(asked: Asked) -> None:
     """Refuse, before the work, what does not go together."""
     check_one_source(asked)
+    check_options(asked.target_recall, asked.max_ms, ROUNDS, asked.rebuilds)
     if asked.grid and (asked.max_ms is not None or asked.rebuilds != REBUILDS):
         raise ConfigError("--grid excludes --max-ms and --rebuilds.")
     if asked.probes and not asked.grid:

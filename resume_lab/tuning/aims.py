@@ -24,7 +24,8 @@ PRIOR = CostModel(fixed_ms=0.0, list_ms=1.0, row_ms=1.0, error=math.nan, n_point
 """Before anything is measured: a centroid costs as much as a row, for both fill a page."""
 
 WITHIN_COST = 1.25
-"""An index is built while its predicted time is within this of the best one."""
+"""A second index is built, to learn what a centroid costs, if its predicted time is within this of
+the first."""
 
 WITHIN_RECALL = 0.01
 """An index is built while its predicted recall is within this of the best one."""
@@ -67,15 +68,19 @@ class RecallAim:
     def next_index(
         self, prediction: Prediction, choice: Iterable[int], built: Iterable[int], cost: CostModel
     ) -> int | None:
-        """Return the unbuilt index with the lowest predicted time at the target."""
+        """Return the index with the lowest predicted time at the target, while it is unbuilt.
+
+        After the first, where it is not yet known what a centroid costs, a second that may be as
+        fast is built: the one with the fewest lists, for that takes the least time.
+        """
         wanted = self.target.recall + expected_margin(self.target, self.n_queries)
         times = {lists: _time_at(prediction.curve(lists), wanted, cost) for lists in choice}
-        best = min(times.values())
-        left = {lists: ms for lists, ms in times.items() if lists not in set(built)}
-        if not left:
-            return None
-        fastest = min(left, key=lambda value: left[value])
-        return fastest if left[fastest] <= WITHIN_COST * best else None
+        there = set(built)
+        fastest = min(times, key=lambda lists: times[lists])
+        if fastest not in there:
+            return fastest
+        near = [n for n, ms in times.items() if ms <= WITHIN_COST * times[fastest]]
+        return min((n for n in near if n not in there), default=None) if len(there) == 1 else None
 
     def prove(
         self, scratch: Scratch, workload: Workload, built: BuiltIndex, prediction: Prediction

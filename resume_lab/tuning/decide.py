@@ -72,9 +72,19 @@ def conclude(
     return _with_proof(recommendation(point, workload), evidence), " ".join(said)
 
 
-def none_reaches(points: Iterable[Point], aim: str, workload: WorkloadInfo) -> str:
-    """Say that no index reached the aim, and how near the best came."""
-    return _none_meets([p for p in points if p.used_index_forced], aim, workload)
+def none_reaches(
+    points: Iterable[Point], aim: str, workload: WorkloadInfo, *, max_ms: float | None = None
+) -> str:
+    """Say that no index reached the aim, a recall or `max_ms`, and how near the best came."""
+    answered = [point for point in points if point.used_index_forced]
+    if max_ms is None or not answered:
+        return _none_meets(answered, aim, workload)
+    fastest = min(answered, key=lambda point: point.latency.p50_ms)
+    return (
+        f"No measured setting keeps {aim}. The fastest is lists {fastest.lists}, probes "
+        f"{fastest.probes} with {fastest.latency.p50_ms:.3g} ms and recall@{workload.k} "
+        f"{fastest.recall:.3f}. Allow more time, or search fewer rows."
+    )
 
 
 def recommendation(point: Point, workload: WorkloadInfo) -> Recommendation:
@@ -127,11 +137,18 @@ def _claim(evidence: Evidence) -> str:
         f"of {built} index{'es' if built > 1 else ''} built "
         f"and {evidence.indexes_predicted} predicted"
     )
-    if evidence.target is None:
-        return f"the highest recall within {evidence.max_ms:g} ms, {of}"
-    if not evidence.target.certain:
-        return f"the fastest that reaches recall {evidence.target.recall:g} on average, {of}"
-    return f"the fastest whose interval lies above recall {evidence.target.recall:g}, {of}"
+    target, point = evidence.target, evidence.winner
+    if target is None:
+        claim = f"the highest recall within {evidence.max_ms:g} ms, {of}"
+        if point.latency.p50_ms <= (evidence.max_ms or math.inf):
+            return claim
+        return f"{claim}, though it took longer when it was built and timed again"
+    if not target.certain:
+        return f"the fastest that reaches recall {target.recall:g} on average, {of}"
+    claim = f"the fastest whose interval lies above recall {target.recall:g}, {of}"
+    if target.holds(point):
+        return claim
+    return f"{claim}, though built again its interval reaches below"
 
 
 def _of_the_target(evidence: Evidence, workload: WorkloadInfo) -> Sequence[str]:
@@ -155,15 +172,18 @@ def _of_rebuilds(evidence: Evidence) -> Sequence[str]:
         return ()
     found = [str(built.probes) if built.probes else "none" for built in evidence.rebuilds]
     count = len(found)
-    holds = (
-        f"{evidence.winner.probes} holds for all"
-        if all(built.probes for built in evidence.rebuilds)
-        else "not every build can be made to hold"
-    )
-    return (
+    again = (
         f"Built {count} more time{'s' if count > 1 else ''}, because every build draws other "
-        f"centroids, it needed probes {', '.join(found)}; {holds}.",
+        f"centroids, "
     )
+    if not all(built.probes for built in evidence.rebuilds):
+        return (
+            f"{again}it needed probes {', '.join(found)}: not every build can be made to hold.",
+        )
+    kept = f"{evidence.winner.probes} holds for all"
+    if evidence.target is None:
+        return (f"{again}probes {', '.join(found)} were the most within the budget; {kept}.",)
+    return (f"{again}it needed probes {', '.join(found)}; {kept}.",)
 
 
 def _of_confirmation(evidence: Evidence) -> Sequence[str]:

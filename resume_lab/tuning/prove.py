@@ -135,11 +135,16 @@ def prove_recall(
 def prove_time(
     scratch: Scratch, workload: Workload, built: BuiltIndex, max_ms: float, guess: int
 ) -> Proof:
-    """Find the most probes of an index whose p50 stays within `max_ms`; the guess is the first."""
+    """Find the most probes of an index whose p50 stays within `max_ms`.
+
+    After the first guess the time is taken to be proportional to the probes.
+    """
     points: dict[int, Point] = {}
 
     def too_slow(probes: int) -> bool:
+        nonlocal guess
         points[probes] = found = look(scratch, workload, built, probes)
+        guess = int(probes * max_ms / found.latency.p50_ms) + 1
         return found.latency.p50_ms > max_ms
 
     most = first_that_holds(built.index.lists, too_slow, lambda: guess) - 1
@@ -151,15 +156,13 @@ def first_that_holds(
 ) -> int:
     """Return the first that holds of the values above `above`, `most` + 1 if none to `most` does.
 
-    From one value on all of them hold. The first few that are tried are guesses; then the bracket
-    is halved. Until something holds, each at least doubles the last.
+    From one value on all of them hold. The first few that are tried are guesses. Then each
+    doubles the last until something holds, and the bracket is halved.
     """
     low, high, tried = above, most + 1, 0
     while high - low > 1:
-        if high > most:
-            value = max(guess(), 2 * low)
-        else:
-            value = guess() if tried < GUESSES else (low + high) // 2
+        halfway = 2 * low if high > most else (low + high) // 2
+        value = guess() if tried < GUESSES else halfway
         value = min(max(value, low + 1), high - 1)
         tried += 1
         if holds(value):

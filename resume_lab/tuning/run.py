@@ -131,7 +131,12 @@ def _decided(
     winner = aim.best(point for point in compared if point.used_index_forced)
     measured = [*tuner.points(), *compared]
     if winner is None:
-        advised, why = None, none_reaches(measured, str(aim), info)
+        advised, why = (
+            None,
+            none_reaches(
+                measured, str(aim), info, max_ms=aim.max_ms if isinstance(aim, TimeAim) else None
+            ),
+        )
     else:
         rebuilt: tuple[Rebuild, ...] = ()
         confirmed = None

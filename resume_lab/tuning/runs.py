@@ -117,12 +117,16 @@ def start(folder: Path, *, label: str, options: dict[str, Any]) -> Run:
 
 def resume(folder: Path, name: str) -> Run:
     """Take up a run that did not finish."""
-    found = load(folder, name)
-    if found.status == FINISHED:
-        raise ExperimentError(f"Run {name} has finished; there is nothing to resume.")
+    check_unfinished(load(folder, name))
     run = Run(folder / name)
     run.end(RUNNING)
     return run
+
+
+def check_unfinished(run: SavedRun) -> None:
+    """Raise ExperimentError if there is nothing left to resume."""
+    if run.status == FINISHED:
+        raise ExperimentError(f"Run {run.name} has finished; there is nothing to resume.")
 
 
 def load(folder: Path, name: str | None = None) -> SavedRun:
@@ -146,7 +150,7 @@ def saved(folder: Path) -> list[SavedRun]:
     for name in names:
         try:
             found.append(_saved(folder / name))
-        except (DataError, KeyError):
+        except DataError:
             continue
     return found
 
@@ -163,6 +167,8 @@ def fingerprint(workload: Workload, options: dict[str, Any]) -> str:
 
 def _saved(folder: Path) -> SavedRun:
     head = _read(folder / _HEAD)
+    if missing := {"status", "label", "started", "options"} - set(head):
+        raise DataError(f"{folder / _HEAD} lacks {', '.join(sorted(missing))}.")
     result = _read(folder / _RESULT) if head["status"] == FINISHED else None
     steps = len(_read_steps(folder / _STEPS))
     return SavedRun(

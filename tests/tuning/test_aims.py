@@ -49,9 +49,15 @@ def test_where_centroids_are_dear_fewer_lists_are_ahead() -> None:
     assert order(RECALL, three(), dear) == [4, 2]  # 650, 700; 1100 for 10 lists
 
 
-def test_where_the_fixed_part_is_all_every_index_is_as_good() -> None:
+def test_the_second_index_is_the_one_of_the_fewest_lists_that_may_be_as_fast() -> None:
     fixed = CostModel(fixed_ms=1.0, list_ms=0.0, row_ms=1e-9, error=0.0, n_points=9)
-    assert sorted(order(RECALL, three(), fixed)) == [2, 4, 10]
+    assert order(RECALL, three(), fixed) == [10, 2]
+
+
+def test_a_third_is_built_only_if_it_is_predicted_to_be_faster_than_both() -> None:
+    dear = CostModel(fixed_ms=0.0, list_ms=100.0, row_ms=1.0, error=0.0, n_points=9)
+    assert RECALL.next_index(three(), [2, 4, 10], [2, 10], dear) == 4  # 650 against 700 and 1100
+    assert RECALL.next_index(three(), [2, 4, 10], [2, 4], dear) is None
 
 
 def test_only_the_lists_that_were_chosen_are_built() -> None:

@@ -15,7 +15,7 @@ from resume_lab.errors import ExperimentError
 from resume_lab.tuning import Scratch, TuningResult, Workload, runs, trial, tune_grid
 from resume_lab.tuning.grid import default_lists, default_probes, probes_within
 from resume_lab.tuning.runs import Run
-from resume_lab.tuning.trial import BuiltIndex
+from resume_lab.tuning.trial import EXACT_QUERIES, BuiltIndex
 
 from .factory import unit_rows
 from .test_scratch import scratch_schemas
@@ -85,7 +85,7 @@ def test_a_grid_is_measured_whole_and_its_cheapest_point_that_meets_the_target_r
     assert (found.workload.rows, found.workload.n_queries) == (2000, 60)
     assert (found.workload.n_confirming, found.curves, found.expectation) == (0, (), "")
     assert found.recommendation.confirmed_recall is None
-    assert len(found.exact.latency.samples_ms) == 60  # 30 beside each index, pooled
+    assert len(found.exact.latency.samples_ms) == 2 * EXACT_QUERIES  # beside each index, pooled
     assert json.loads(json.dumps(found.as_dict(), allow_nan=False))["why"] == found.why
     timings = found.timings
     assert min(timings.build_s, timings.measure_s, timings.exact_s) > 0

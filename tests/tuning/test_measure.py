@@ -12,7 +12,7 @@ from resume_lab.database.indexes import raw_connection
 from resume_lab.errors import DatabaseError, ExperimentError
 from resume_lab.tuning import Scratch, Sweep, Workload, measure, scratch_copy, trial
 from resume_lab.tuning.measure import against, measure_in_turn
-from resume_lab.tuning.trial import INDEX_NAME
+from resume_lab.tuning.trial import EXACT_QUERIES, INDEX_NAME
 
 from .factory import exact, point, two_far_groups, unit_rows
 
@@ -102,7 +102,7 @@ def test_points_of_several_indexes_are_measured_against_one_exact_scan(
     exact_ms = [point.speedup_vs_exact * point.latency.p50_ms for point in points]
     assert exact_ms == pytest.approx([found.latency.p50_ms] * 3)
     assert [point.build_s for point in points] == [many.build_s, few.build_s, many.build_s]
-    assert len(found.latency.samples_ms) == 60
+    assert len(found.latency.samples_ms) == 2 * EXACT_QUERIES
     assert all(len(point.latency.samples_ms) == 80 for point in points)
 
 

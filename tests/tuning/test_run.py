@@ -329,7 +329,7 @@ def test_a_budget_that_nothing_keeps_ends_in_a_sentence(
 ) -> None:
     result = tune(database, workload, max_ms=1e-4, lists=[38], prediction=prediction, rounds=1)
     assert result.recommendation is None
-    assert "No measured setting reaches a p50 of 0.0001 ms." in result.why
+    assert "No measured setting keeps a p50 of 0.0001 ms." in result.why
     assert result.points[0].probes == 1
     assert scratch_schemas(database) == []
 

@@ -8,7 +8,7 @@ from sqlalchemy.engine import Engine
 from resume_lab.database import IVFFlat
 from resume_lab.database.indexes import execute, raw_connection
 from resume_lab.tuning import Scratch, Workload, scratch_copy, trial
-from resume_lab.tuning.trial import EXACT, Answers, BuiltIndex, Setting
+from resume_lab.tuning.trial import EXACT, EXACT_QUERIES, Answers, BuiltIndex, Setting
 
 from .factory import two_far_groups
 
@@ -142,11 +142,16 @@ def test_each_round_asks_all_settings_and_the_exact_scan_in_an_order_of_its_own(
     warm_up = {(0, None, 3), (1, few.name, 3), (8, many.name, 3)}  # each index at its most probes
     assert set(order[:3]) == warm_up
     rounds = [order[first : first + 4] for first in range(3, 19, 4)]
-    one = {(0, None, 30), (1, few.name, 40), (8, many.name, 40), (2, many.name, 40)}
+    one = {(0, None, EXACT_QUERIES), (1, few.name, 40), (8, many.name, 40), (2, many.name, 40)}
     assert all(set(asked) == one for asked in rounds)
     assert len({tuple(asked) for asked in rounds}) > 1
-    assert [len(found[setting].samples_ms) for setting in (EXACT, *settings)] == [120, *[160] * 3]
-    assert [len(found[setting].ids) for setting in (EXACT, *settings)] == [30, 40, 40, 40]
+    assert [len(found[setting].samples_ms) for setting in (EXACT, *settings)] == [4 * EXACT_QUERIES, *[160] * 3]
+    assert [len(found[setting].ids) for setting in (EXACT, *settings)] == [
+        EXACT_QUERIES,
+        40,
+        40,
+        40,
+    ]
 
 
 def test_left_free_the_planner_takes_the_index_for_few_probes_only(database: Engine) -> None:
