@@ -18,7 +18,7 @@ setup: $(READY) ## Create .venv and install the pinned packages
 lab: $(READY) ## Open JupyterLab on the first notebook (ARGS="--port 8890 --no-browser")
 	@$(BIN)/resume-lab lab $(ARGS)
 
-tune: $(READY) ## Measure index settings and write report.html (ARGS="--vectors FILE --lists 50,100")
+tune: $(READY) ## Find the index settings that are needed, write report.html (ARGS="--vectors FILE")
 	@$(BIN)/resume-lab tune --html report.html $(ARGS)
 
 test: $(READY) ## Run every test and every notebook (ARGS="tests/vectors")
@@ -31,9 +31,11 @@ check: $(READY) ## Check format, lint, types, the direction of imports, and that
 	@$(BIN)/lint-imports
 	@$(BIN)/nbstripout --verify notebooks/*.ipynb
 
-bench: $(READY) ## Print the speed ratios of README's table (a few minutes; leave the machine alone)
+bench: $(READY) ## Print the figures of README's tables (about an hour; leave the machine alone)
 	@$(BIN)/python -m benchmarks.seed_speed
 	@$(BIN)/python -m benchmarks.exact_speed
+	@$(BIN)/python -m benchmarks.prediction $(ARGS)
+	@$(BIN)/python -m benchmarks.tuner $(ARGS)
 
 pictures: $(READY) ## Measure again and redraw the pictures of the README
 	@$(BIN)/python -m benchmarks.pictures

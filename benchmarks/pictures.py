@@ -15,7 +15,6 @@ from resume_lab.report import (
     points_frame,
     predicted_curves,
     recall_by_data,
-    recall_latency,
     text_table,
 )
 from resume_lab.tuning import TuningResult, Workload, tune, tune_grid
@@ -40,8 +39,6 @@ def main() -> None:
         decided = tune(engine, workload, target_recall=TARGET_RECALL, progress=True)
     folder = project_root() / "docs"
     folder.mkdir(exist_ok=True)
-    clustered = results[Kind.CLUSTERED]
-    _write(folder / "recall_latency.png", recall_latency(clustered).png())
     _write(folder / "recall_by_data.png", recall_by_data(results).png())
     _write(folder / "predicted_curves.png", predicted_curves(decided).png())
     print(text_table(decided))
@@ -49,7 +46,7 @@ def main() -> None:
         print(f"\n{result.workload.source}, exact scan {result.exact.latency.p50_ms:.1f} ms")
         print(_cheapest(result))
         print(result.why)
-    environment = clustered.environment
+    environment = decided.environment
     print(f"\n{environment.date}, {environment.machine}")
     print(f"PostgreSQL {environment.server_version}, pgvector {environment.pgvector_version}")
 

@@ -25,6 +25,7 @@ class Asked:
     queries_from: str | None = None
     max_rows: int | None = None
     queries: int = DEFAULT_QUERIES
+    planted: float | None = None
     k: int = DEFAULT_K
     lists: list[int] | None = None
     probes: list[int] | None = None

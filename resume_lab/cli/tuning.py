@@ -89,6 +89,15 @@ def tune_command(
             help="Queries laid aside: half choose, half confirm. Of given vectors at most a fifth.",
         ),
     ] = DEFAULT_QUERIES,
+    planted: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="DISTANCE",
+            help="Ask rows turned away by this cosine distance instead, 0 to 1.",
+        ),
+    ] = None,
     k: Annotated[
         int, typer.Option(min=1, metavar="N", help="Neighbours a query asks for.")
     ] = DEFAULT_K,
@@ -156,6 +165,7 @@ def tune_command(
         queries_from=queries_from,
         max_rows=max_rows,
         queries=queries,
+        planted=planted,
         k=k,
         lists=_numbers("--lists", lists),
         probes=_numbers("--probes", probes),
@@ -178,6 +188,8 @@ def tune_command(
     to_stderr = json_file == TERMINAL
     if workload is None:
         workload = stored_workload(asked, settings, engine, to_stderr=to_stderr)
+    if asked.planted is not None:
+        workload = workload.asked_near(asked.planted, seed=asked.seed)
     if resume is not None:
         run = runs.resume(folder, resume)
     else:

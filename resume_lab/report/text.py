@@ -35,8 +35,10 @@ def _head(result: TuningResult) -> list[str]:
 
 def _predicted(result: TuningResult) -> list[list[str]]:
     """Return how hard the vectors are, and what was predicted of them."""
-    known = [] if result.difficulty is None else [result.difficulty.verdict]
-    about = _wrapped([*known, result.expectation]) if result.expectation else _wrapped(known)
+    said = [result.expectation] if result.expectation else []
+    if result.difficulty is not None and result.difficulty.verdict not in result.expectation:
+        said.insert(0, result.difficulty.verdict)
+    about = _wrapped(said)
     if not result.curves:
         return [about]
     surface = Surface.of(result)

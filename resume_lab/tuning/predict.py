@@ -92,7 +92,7 @@ def expectation(
     if share > HOPELESS_SHARE:
         return (
             f"No IVFFlat setting can gain much over exact search on these vectors: {at} takes "
-            f"{share:.0%} of the rows or more. {difficulty.verdict}"
+            f"{share:.0%} of the rows or more, because: {difficulty.verdict}"
         )
     return f"Expect {at} from about {_percent(share)} of the rows (lists {lists}, probes {probes})."
 

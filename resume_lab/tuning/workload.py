@@ -28,6 +28,7 @@ from resume_lab.vectors import (
     exact_neighbours,
     generate,
     load_vectors,
+    plant,
     validate_vectors,
 )
 
@@ -81,6 +82,22 @@ class Workload:
     def difficulty(self) -> Difficulty:
         """Return what the vectors are like for an index."""
         return difficulty_of(self.vectors, self.queries, self.neighbours, self.metric)
+
+    def asked_near(self, strength: float, *, seed: int = 0) -> Workload:
+        """Return the same rows, asked for by planted queries instead, as many as there were.
+
+        They are rows turned away from themselves by the cosine distance `strength`, 0 to 1.
+        """
+        planted = plant(self.vectors, len(self.queries), strength, seed=seed)
+        asked = Workload.of(
+            self.vectors,
+            planted.queries,
+            k=self.k,
+            metric=self.metric,
+            source=f"{self.source}, queries planted at distance {strength:g} from rows",
+            table=self.table,
+        )
+        return replace(asked, sampled_from=self.sampled_from)
 
     def part(self, queries: slice) -> Workload:
         """Return the same rows with some of the queries."""

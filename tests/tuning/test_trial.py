@@ -145,7 +145,10 @@ def test_each_round_asks_all_settings_and_the_exact_scan_in_an_order_of_its_own(
     one = {(0, None, EXACT_QUERIES), (1, few.name, 40), (8, many.name, 40), (2, many.name, 40)}
     assert all(set(asked) == one for asked in rounds)
     assert len({tuple(asked) for asked in rounds}) > 1
-    assert [len(found[setting].samples_ms) for setting in (EXACT, *settings)] == [4 * EXACT_QUERIES, *[160] * 3]
+    assert [len(found[setting].samples_ms) for setting in (EXACT, *settings)] == [
+        4 * EXACT_QUERIES,
+        *[160] * 3,
+    ]
     assert [len(found[setting].ids) for setting in (EXACT, *settings)] == [
         EXACT_QUERIES,
         40,

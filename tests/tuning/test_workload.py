@@ -191,3 +191,13 @@ def test_a_stored_workload_knows_whether_its_table_holds_other_models(database: 
     assert not Workload.stored(database, n_queries=4).table.partial
     seeding.seed(database, rows=30, seed=1)
     assert Workload.stored(database, n_queries=4).table.partial
+
+
+def test_planted_queries_lie_as_far_from_their_rows_as_the_dial_says() -> None:
+    held_out = Workload.generated("clustered", 300, n_queries=20, dim=64)
+    near, same = held_out.asked_near(0.02, seed=1), held_out.asked_near(0.0, seed=1)
+    assert same.truth.distances[:, 0] == pytest.approx(np.zeros(20), abs=1e-6)
+    assert near.truth.distances[:, 0] == pytest.approx(np.full(20, 0.02), abs=1e-5)
+    assert np.array_equal(near.truth.ids[:, 0], same.truth.ids[:, 0])
+    assert "planted at distance 0.02" in near.source
+    assert (near.info.rows, near.info.n_queries, near.k) == (300, 20, held_out.k)
