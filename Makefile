@@ -34,8 +34,8 @@ check: $(READY) ## Check format, lint, types, the direction of imports, and that
 bench: $(READY) ## Print the figures of README's tables (about an hour; leave the machine alone)
 	@$(BIN)/python -m benchmarks.seed_speed
 	@$(BIN)/python -m benchmarks.exact_speed
-	@$(BIN)/python -m benchmarks.prediction $(ARGS)
-	@$(BIN)/python -m benchmarks.tuner $(ARGS)
+	@$(BIN)/python -m benchmarks.prediction
+	@$(BIN)/python -m benchmarks.tuner
 
 pictures: $(READY) ## Measure again and redraw the pictures of the README
 	@$(BIN)/python -m benchmarks.pictures

@@ -1,8 +1,9 @@
 """The tuner against an exhaustive grid: how much sooner it is, and how near to the grid's best.
 
-The grid measures every value of lists that the tuner predicts, each with twelve probes. Both aim at
-a recall whose lower bound reaches the target, on the same queries. Afterwards the two settings are
-built side by side and timed in turn, for times taken minutes apart cannot be compared.
+The grid measures eight values of lists, each with twelve probes and every query once; the tuner may
+build the same. Both aim at a recall whose lower bound reaches the target, on the same queries.
+Afterwards the two settings are built side by side and timed in turn, for times taken minutes apart
+cannot be compared.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy.engine import Engine
 
+from benchmarks.prediction import lists_grid
 from benchmarks.seed_speed import empty_database
 from resume_lab.database import IVFFlat
 from resume_lab.tuning import Point, Workload, measure, scratch_copy, trial, tune
 from resume_lab.tuning.environment import machine
 from resume_lab.tuning.measure import measure_in_turn
-from resume_lab.tuning.predict import candidate_lists
 from resume_lab.tuning.run import DEFAULT_TARGET_RECALL
 from resume_lab.vectors import Kind
 
@@ -64,7 +65,7 @@ def side_by_side(engine: Engine, workload: Workload, settings: Sequence[Setting]
 def one_kind(name: str, workload: Workload) -> str:
     """Return a row of the table."""
     choosing, _ = workload.split()
-    lists = candidate_lists(len(workload.vectors))
+    lists = lists_grid(len(workload.vectors))
     with empty_database() as engine:
         start = time.perf_counter()
         advised = tune(engine, workload, lists=lists, rebuilds=0).recommendation

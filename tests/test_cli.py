@@ -275,7 +275,10 @@ def test_in_prod_a_terminal_is_asked(
         os.close(keyboard)
         os.close(terminal)
     assert done.returncode == code
-    assert "Going back to base drops tables with their rows." in done.stdout + done.stderr
+    assert (
+        "Going back to base undoes migrations, and may drop tables with their rows."
+        in done.stdout + done.stderr
+    )
     assert schema.current(database) == revision
 
 

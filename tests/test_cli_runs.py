@@ -191,7 +191,8 @@ def test_a_server_lost_in_the_middle_is_told_in_a_sentence(
             connection.execute(sa.text(END_ALL))
         out, said = process.communicate(timeout=20)
     assert (process.returncode, out) == (1, "")
-    assert said.startswith("Error: The connection to the server was lost")
+    assert "\nError: The connection to the server was lost" in said
+    assert "To go on: resume-lab tune --resume " in said
     assert "Traceback" not in said
     (run,) = kept(lab)
     assert run["status"] == "failed"

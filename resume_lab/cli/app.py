@@ -69,7 +69,8 @@ def migrate(
 ) -> None:
     """Bring the tables to the newest revision, or to another one.
 
-    Going back drops tables with their rows; in prod it asks first.
+    Going back undoes what a migration did, below the first one tables with their rows; in prod it
+    asks first.
     """
     if not to.strip():
         raise ConfigError("--to is blank.", hint="Give a revision, or head, base, -1.")
@@ -81,7 +82,11 @@ def migrate(
     engine = open_engine(settings)
     before = schema.current(engine)
     if back:
-        confirm(settings, f"Going back to {to} drops tables with their rows.", yes)
+        confirm(
+            settings,
+            f"Going back to {to} undoes migrations, and may drop tables with their rows.",
+            yes,
+        )
         schema.downgrade(engine, to)
     else:
         schema.upgrade(engine, to)

@@ -52,6 +52,7 @@ def rollout_command(
             f"Run {saved.name} is {saved.status}, so it recommends nothing.",
             hint=f"`resume-lab tune --resume {saved.name}` goes on with it.",
         )
+    _check_place(saved.result["workload"]["table"], output, dry_run=dry_run)
     engine = open_engine(settings)
     planned = migration.prepare(engine, saved.result, run=saved.name, after=after, keep=keep)
     if not as_json:
@@ -60,7 +61,22 @@ def rollout_command(
     if as_json:
         print_json(_as_dict(planned, file))
     elif file is not None:
-        typer.echo(f"\nWritten: {file}\nRead it, then: resume-lab migrate")
+        typer.echo(f"\nWritten: {file}\nRead it, then {_next_step(output)}")
+
+
+def _check_place(table: dict[str, Any] | None, output: Path | None, *, dry_run: bool) -> None:
+    """Keep the migrations of this project for its own tables."""
+    if table is None or table["embedding_model"] is not None or output or dry_run:
+        return
+    raise ConfigError(
+        f"{'.'.join(table['table'])} is not a table of this project.",
+        hint="Write the migration among those of its own: --output FOLDER --after REVISION; "
+        "--dry-run only shows it.",
+    )
+
+
+def _next_step(output: Path | None) -> str:
+    return "resume-lab migrate" if output is None else "run it with the migrations beside it"
 
 
 def _shown(planned: migration.Rollout) -> str:

@@ -65,7 +65,7 @@ def _list_text(found: Sequence[SavedRun]) -> str:
         listed = _listed(run)
         numbers = ("lists", "probes", "recall", "recall_low", "p50_ms")
         rows.append((run.name, run.status, run.label, *(_shown(listed[name]) for name in numbers)))
-    open_run = next((run for run in found if run.status != runs.FINISHED), None)
+    open_run = next((run for run in found if run.status == runs.INTERRUPTED), None)
     hint = f"\n\nTo go on with one: resume-lab tune --resume {open_run.name}" if open_run else ""
     return _aligned(rows) + hint
 

@@ -36,6 +36,8 @@ def check_one_source(asked: Asked) -> None:
             f"{both} exclude each other.",
             hint="Give one of them, or none to measure the stored embeddings.",
         )
+    if asked.planted is not None and asked.queries_from is not None:
+        raise ConfigError("--planted and --queries-from exclude each other.")
     if asked.table is not None and asked.column is None:
         raise ConfigError("--table needs --column: the name of its vector column.")
     of_table = {
@@ -94,7 +96,7 @@ def stored_workload(
             seed=asked.seed,
             **at_most,
         )
-    schema.upgrade(engine)
+    schema.make_current(engine)
     if asked.model is None:
         _seed_if_empty(settings, engine, to_stderr=to_stderr)
     return Workload.stored(

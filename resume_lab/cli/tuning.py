@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 from sqlalchemy.engine import Engine
+from sqlalchemy.exc import SQLAlchemyError
 
 from resume_lab.cli.asked import Asked
 from resume_lab.cli.console import print_json, progress
@@ -23,7 +24,7 @@ from resume_lab.cli.sources import (
 )
 from resume_lab.config import Settings
 from resume_lab.database import IVFFlat, open_engine
-from resume_lab.errors import ConfigError, DataError
+from resume_lab.errors import ConfigError, DataError, LabError
 from resume_lab.tuning import (
     Recommendation,
     Storage,
@@ -197,7 +198,7 @@ def tune_command(
         run = runs.start(folder, label=workload.source, options=options)
     try:
         result = _tuned(engine, workload, asked, run)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, LabError, SQLAlchemyError):
         typer.echo(f"\nTo go on: resume-lab tune --resume {run.name}", err=True)
         raise
     _deliver(result, json_file, html_file)
@@ -282,7 +283,8 @@ def _deliver(result: TuningResult, json_file: Path | None, html_file: Path | Non
 def _how_to_use(recommendation: Recommendation) -> str:
     ddl = recommendation.ddl.replace("\n", "\n  ")
     return (
-        f"\nBuild the index:\n  {ddl};\n"
+        "\nBuild the index (writers wait meanwhile; `resume-lab rollout` lets them go on):\n"
+        f"  {ddl};\n"
         f"Each query, in a transaction of its own:\n  BEGIN; {recommendation.query_settings}\n"
         f"  {recommendation.query}\n  COMMIT;\n"
     )

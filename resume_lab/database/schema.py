@@ -43,6 +43,21 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
     _run(engine, command.upgrade, revision)
 
 
+def make_current(engine: Engine) -> None:
+    """Make the tables where there are none; raises SchemaError where migrations wait.
+
+    What waits may be a rollout, and that runs only when it is asked for.
+    """
+    at = current(engine)
+    if at is None:
+        upgrade(engine)
+    elif at != head():
+        raise SchemaError(
+            f"The database is at migration {at}, and newer ones wait: {head()}.",
+            hint="Read them in migrations/versions, then run `resume-lab migrate`.",
+        )
+
+
 def downgrade(engine: Engine, revision: str) -> None:
     """Take the database back to `revision`, such as "-1" or "base"; raises SchemaError."""
     _run(engine, command.downgrade, revision)

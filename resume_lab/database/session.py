@@ -18,6 +18,8 @@ from resume_lab.database.embedded import EmbeddedServer
 from resume_lab.errors import ConnectionFailed, DatabaseError
 
 CONNECT_TIMEOUT_S = 15
+ENDED = ("57P", "08")
+"""SQLSTATEs of a connection that the server, or the way to it, has ended."""
 
 _REACH_VECTOR = """
 SELECT set_config(
@@ -85,7 +87,14 @@ def translated_driver_errors() -> Iterator[None]:
         yield
     except psycopg2.Error as error:
         said = str(error).strip() or "the connection was lost"
-        raise DatabaseError(f"The server did not do it: {said.splitlines()[0]}") from error
+        first = said.splitlines()[0]
+        code = error.pgcode or ""
+        if isinstance(error, psycopg2.OperationalError) and (not code or code.startswith(ENDED)):
+            raise DatabaseError(
+                f"The connection to the server was lost: {first}",
+                hint="What was not committed is undone. Run the same command again.",
+            ) from error
+        raise DatabaseError(f"The server did not do it: {first}") from error
 
 
 def _reach_vector(connection: RawConnection, _record: Any) -> None:

@@ -131,7 +131,9 @@ def describe(surface: Surface, curve: Curve, probes: int) -> list[tuple[str, str
     ]
     if surface.cost is not None:
         time = facts.ms_text(float(surface.cost.p50_ms(curve)[at]))
-        found.append(("predicted p50", f"{time} (model error {surface.cost.error:.0%})"))
+        error = surface.cost.error
+        known = "" if error is None else f" (model error {error:.0%})"
+        found.append(("predicted p50", f"{time}{known}"))
     found.append(("build memory", f"{memory:,.0f} MiB"))
     point = surface.measured(curve.lists, probes)
     if point is None:

@@ -55,7 +55,7 @@ def size_text(workload: WorkloadInfo) -> str:
     more = f" + {workload.n_confirming:,}" if workload.n_confirming else ""
     return (
         f"{workload.rows:,} rows{sampled} {TIMES} {workload.dim} d, {workload.distance} distance, "
-        f"{workload.n_queries:,}{more} held-out queries, k = {workload.k}"
+        f"{workload.n_queries:,}{more} queries, k = {workload.k}"
     )
 
 

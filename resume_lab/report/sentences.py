@@ -60,7 +60,9 @@ def cost(model: CostModel | None) -> str:
         (1000 * model.row_ms, " per 1,000 rows read"),
     ]
     said = " + ".join(f"{facts.ms_text(ms)}{per}" for ms, per in parts if ms > 0)
-    return (
-        f"Predicted p50: {said or '0 ms'}, fitted to {model.n_points} measured points; half of "
-        f"them differ from it by {model.error:.1%} or less."
+    error = (
+        "too few to say how well"
+        if model.error is None
+        else f"half of them differ from it by {model.error:.1%} or less"
     )
+    return f"Predicted p50: {said or '0 ms'}, fitted to {model.n_points} measured points; {error}."

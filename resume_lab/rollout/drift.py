@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,14 +111,30 @@ class Drift:
 
 
 def stored_table(engine: Engine, model: str | None = None) -> TableInfo:
-    """Return the stored embeddings of one model, by default the one with the most rows."""
+    """Return the stored embeddings of one model.
+
+    By default that of the tuned index with the most rows, or without any the most rows.
+    """
     models = stored_models(engine)
-    name = model or next(iter(models), None)
+    name = model or _tuned_model(engine, models) or next(iter(models), None)
     if name not in models or name is None:
         raise DataError(
             f"No embeddings of {name!r} are stored." if name else "No embeddings are stored.",
             hint=f"Stored models: {', '.join(models) or 'none'}.",
         )
+    return _of_model(name)
+
+
+def _tuned_model(engine: Engine, models: Iterable[str]) -> str | None:
+    with engine.connect() as connection:
+        for name in models:
+            of = _of_model(name)
+            if tuned_index(connection, of.table, of.column, of.where) is not None:
+                return name
+    return None
+
+
+def _of_model(name: str) -> TableInfo:
     where = f"embedding_model = {literal(name)}"
     return TableInfo(("chunk_embeddings",), "embedding", "chunk_id", where, embedding_model=name)
 

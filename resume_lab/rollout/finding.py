@@ -56,9 +56,9 @@ class Finding:
             if held[FINDING_MARK] != _VERSION:
                 return None
             found = cls(**{f.name: held[f.name] for f in dataclasses.fields(cls)})
+            return found if found._is_sound() else None
         except (ValueError, TypeError, KeyError, RecursionError):
             return None
-        return found if found._is_sound() else None
 
     def _is_sound(self) -> bool:
         """Say whether every value can be trusted; `needs` must not set anything else."""

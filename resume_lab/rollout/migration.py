@@ -27,7 +27,6 @@ from resume_lab.rollout.finding import Finding, StandingIndex, standing_indexes
 from resume_lab.rollout.swap import Steps
 from resume_lab.tuning import advice
 from resume_lab.tuning.results import TableInfo, WorkloadInfo
-from resume_lab.tuning.workload import stored_models
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,13 @@ def prepare(
     info, table = _measured(result)
     if after is None:
         _check_current(engine)
-    if table.embedding_model is not None and len(stored_models(engine)) > 1:
+    if info.sampled_from is not None:
+        raise ExperimentError(
+            f"The run measured {info.rows:,} of about {info.sampled_from:,} rows: on all of them "
+            "lists and probes will differ.",
+            hint="Tune again with --max-rows at least as many as the table has.",
+        )
+    if table.embedding_model is not None:  # others may come, and would be filtered after the scan
         table = dataclasses.replace(table, partial=True)
         info = dataclasses.replace(info, table=table)
     with translated_driver_errors(), engine.connect() as connection:
@@ -213,8 +218,15 @@ def _finding(result: dict[str, Any], info: WorkloadInfo, rows: int) -> Finding:
         where=None if info.table is None else info.table.where,
         pgvector_version=environment["pgvector_version"],
         date=environment["date"],
-        needs=dict(re.findall(r"SET LOCAL (enable_\w+) = (\w+)", recommended["query_settings"])),
+        needs=_needs(info, recommended["query_settings"]),
     )
+
+
+def _needs(info: WorkloadInfo, query_settings: str) -> dict[str, str]:
+    """Return what makes the planner take the index; among other rows it may prefer to sort."""
+    said = dict(re.findall(r"SET LOCAL (enable_\w+) = (\w+)", query_settings))
+    partial = info.table is not None and info.table.partial
+    return {"enable_sort": "off"} | said if partial else said
 
 
 def _competes(index: StandingIndex, finding: Finding, table: TableInfo) -> bool:

@@ -20,7 +20,7 @@ from resume_lab.tuning.trial import BuiltIndex
 from resume_lab.tuning.workload import Workload
 from resume_lab.vectors import Curve
 
-PRIOR = CostModel(fixed_ms=0.0, list_ms=1.0, row_ms=1.0, error=math.nan, n_points=0)
+PRIOR = CostModel(fixed_ms=0.0, list_ms=1.0, row_ms=1.0, error=None, n_points=0)
 """Before anything is measured: a centroid costs as much as a row, for both fill a page."""
 
 WITHIN_COST = 1.25
@@ -137,13 +137,13 @@ class TimeAim:
         self, scratch: Scratch, workload: Workload, built: BuiltIndex, prediction: Prediction
     ) -> Proof:
         """Find the most probes within the budget."""
-        guess = max(1, round(math.sqrt(built.index.lists)))
-        return prove_time(scratch, workload, built, BUDGET_SHARE * self.max_ms, guess)
+        curve = prediction.curve(built.index.lists)
+        return prove_time(scratch, workload, built, BUDGET_SHARE * self.max_ms, curve)
 
     def best(self, points: Iterable[Point]) -> Point | None:
         """Return the point of the highest recall within the budget."""
         reaching = [point for point in points if point.latency.p50_ms <= self.max_ms]
-        return max(reaching, key=lambda point: point.recall, default=None)
+        return max(reaching, key=lambda p: (p.recall, -p.latency.p50_ms), default=None)
 
     def over_builds(self, probes: Iterable[int]) -> int:
         """Return the fewest: with fewer, no build takes longer."""

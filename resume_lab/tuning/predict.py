@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from resume_lab.database.indexes import MAX_LISTS, IVFFlat
+from resume_lab.database.indexes import MAX_LISTS
 from resume_lab.errors import ExperimentError
 from resume_lab.tuning.results import CostModel, Point
 from resume_lab.tuning.workload import Workload
@@ -27,6 +27,9 @@ MIN_POINTS = 4
 
 MIN_POINTS_OF_ONE = 2
 """Of a single index: there a centroid is taken to cost as much as a row, for both fill a page."""
+
+TELLING_RATIO = 2
+"""Indexes tell a centroid from a row only if one has so many times the lists of another."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,10 +47,6 @@ class Prediction:
                 return curve
         made = ", ".join(str(curve.lists) for curve in self.curves)
         raise ExperimentError(f"No curve of lists = {lists} was predicted; there are {made}.")
-
-    def build_memory_bytes(self, lists: int) -> int:
-        """Return the maintenance_work_mem that building this index asks for."""
-        return IVFFlat(lists).build_memory_bytes(self.workload.vectors.shape[1])
 
 
 def candidate_lists(rows: int, own: Iterable[int] = ()) -> list[int]:
@@ -90,9 +89,10 @@ def expectation(
     _, share, lists, probes = min(ways)
     at = f"recall@{prediction.workload.k} {recall:g}"
     if share > HOPELESS_SHARE:
+        because = f", because: {difficulty.verdict}" if difficulty.is_hopeless else "."
         return (
             f"No IVFFlat setting can gain much over exact search on these vectors: {at} takes "
-            f"{share:.0%} of the rows or more, because: {difficulty.verdict}"
+            f"{share:.0%} of the rows or more{because}"
         )
     return f"Expect {at} from about {_percent(share)} of the rows (lists {lists}, probes {probes})."
 
@@ -105,10 +105,11 @@ def fit_cost(points: Sequence[Point], prediction: Prediction) -> CostModel:
     """Fit the cost model to measured points by least squares of the relative errors.
 
     No part of the time is negative, so of all ways to leave parts out the best is taken. Points of
-    a single index cannot tell a centroid from a row, which then cost the same. Raises
-    ExperimentError for fewer points than the fit needs, or lists without a curve.
+    one index, or of similar ones, cannot tell a centroid from a row, which then cost the same.
+    Raises ExperimentError for fewer points than the fit needs, or lists without a curve.
     """
-    one = len({point.lists for point in points}) == 1
+    lists = [point.lists for point in points] or [1]
+    one = max(lists) < TELLING_RATIO * min(lists)
     needed = MIN_POINTS_OF_ONE if one else MIN_POINTS
     if len(points) < needed:
         raise ExperimentError(
@@ -120,7 +121,8 @@ def fit_cost(points: Sequence[Point], prediction: Prediction) -> CostModel:
     if one:
         parts = np.column_stack([parts[:, 0], parts[:, 1] + parts[:, 2]])
     costs = _non_negative_fit(parts)
-    error = float(np.median(np.abs(parts @ costs - 1)))
+    off = np.abs(parts @ costs - 1)
+    error = float(np.median(off)) if len(off) > parts.shape[1] + 1 else None
     fixed_ms, list_ms, row_ms = costs[[0, 1, 1] if one else [0, 1, 2]].tolist()
     return CostModel(fixed_ms, list_ms, row_ms, error, len(points))
 

@@ -133,13 +133,16 @@ def prove_recall(
 
 
 def prove_time(
-    scratch: Scratch, workload: Workload, built: BuiltIndex, max_ms: float, guess: int
+    scratch: Scratch, workload: Workload, built: BuiltIndex, max_ms: float, curve: Curve
 ) -> Proof:
     """Find the most probes of an index whose p50 stays within `max_ms`.
 
-    After the first guess the time is taken to be proportional to the probes.
+    No more than are predicted to find everything. After the first guess, sqrt(lists), the time is
+    taken to be proportional to the probes.
     """
     points: dict[int, Point] = {}
+    guess = max(1, math.isqrt(built.index.lists))
+    enough = curve.probes_for(1 - ROUNDING) or built.index.lists
 
     def too_slow(probes: int) -> bool:
         nonlocal guess
@@ -147,7 +150,7 @@ def prove_time(
         guess = int(probes * max_ms / found.latency.p50_ms) + 1
         return found.latency.p50_ms > max_ms
 
-    most = first_that_holds(built.index.lists, too_slow, lambda: guess) - 1
+    most = first_that_holds(enough, too_slow, lambda: guess) - 1
     return _proof(most or None, points)
 
 

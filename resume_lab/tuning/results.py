@@ -190,13 +190,13 @@ class CostModel:
 
     A query compares itself with every centroid, then with every row of the lists it probes; the
     rest does not depend on the setting. `error` is the median share by which the points it was
-    fitted to differ from it.
+    fitted to differ from it, None where they are too few to say.
     """
 
     fixed_ms: float
     list_ms: float
     row_ms: float
-    error: float
+    error: float | None
     n_points: int
 
     def p50_ms(self, curve: Curve) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -73,7 +74,7 @@ def tune(
         run.check(runs.fingerprint(workload, asked | {"storage": Storage(storage).value}))
         if prediction is None:
             say("predicting")
-            wanted = sorted({*candidate_lists(len(workload.vectors)), *choice})
+            wanted = candidate_lists(len(workload.vectors), own=choice)
             prediction = predict(choosing, wanted, seed=seed)
         promise = expectation(prediction, workload.difficulty, target_recall)
         say("copying the vectors")
@@ -134,7 +135,10 @@ def _decided(
         advised, why = (
             None,
             none_reaches(
-                measured, str(aim), info, max_ms=aim.max_ms if isinstance(aim, TimeAim) else None
+                compared or measured,
+                str(aim),
+                info,
+                max_ms=aim.max_ms if isinstance(aim, TimeAim) else None,
             ),
         )
     else:
@@ -161,7 +165,7 @@ def _decided(
         advised, why = conclude(evidence, exact, info)
     by_setting = {(point.lists, point.probes): point for point in measured}
     points = (tuner.predicted(against(exact, by_setting[key])) for key in sorted(by_setting))
-    cost = tuner.cost()
+    cost = tuner.cost(compared)
     return _Found(exact, tuple(points), advised, why, None if cost is PRIOR else cost)
 
 
@@ -199,8 +203,19 @@ def _choice(workload: Workload, lists: Sequence[int] | None) -> list[int]:
 @contextlib.contextmanager
 def _said(progress: bool) -> Iterator[Say]:
     """Give a line that says what is being done, and for how long."""
+    ended = threading.Event()
     with tqdm(bar_format="{desc} [{elapsed}]", leave=False, disable=not progress) as bar:
-        yield bar.set_description_str
+
+        def tick() -> None:
+            while not ended.wait(1.0):
+                bar.refresh()
+
+        if progress:
+            threading.Thread(target=tick, daemon=True).start()
+        try:
+            yield bar.set_description_str
+        finally:
+            ended.set()
 
 
 @contextlib.contextmanager

@@ -103,6 +103,13 @@ class Difficulty:
             )
         return self._flat_verdict() if self._flat() else self._neighbourhood_verdict()
 
+    @property
+    def is_hopeless(self) -> bool:
+        """Say whether no row is near enough for an index to tell it from the others."""
+        equal = self.n_rows > 1 and self.duplicate_share * self.n_rows > self.n_rows - 1.5
+        unclear = math.isnan(self.last_contrast) or self.unresolved_share > _MOST
+        return equal or unclear or self._flat()
+
     def _cosine_scale(self, contrast: float) -> float:
         return contrast**2 if self.metric == Metric.L2 else contrast
 

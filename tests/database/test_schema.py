@@ -459,3 +459,16 @@ def test_an_empty_new_migration_runs_too(
     alembic("upgrade", "head", **here)
     assert "nothing yet" in alembic("history", **here).stdout
     assert INITIAL not in alembic("current", **here).stdout
+
+
+def test_tables_are_made_where_there_are_none_and_what_waits_is_left_to_its_owner(
+    empty_database: Engine,
+) -> None:
+    schema.make_current(empty_database)
+    assert schema.is_current(empty_database)
+    schema.make_current(empty_database)
+    with empty_database.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = 'older'"))
+    with pytest.raises(SchemaError, match="newer ones wait") as raised:
+        schema.make_current(empty_database)
+    assert "resume-lab migrate" in str(raised.value)

@@ -60,7 +60,7 @@ def test_the_recommended_point_is_the_one_timed_in_turn() -> None:
 def test_queries_that_confirm_and_a_sample_are_told() -> None:
     data = dataclasses.replace(tuned().workload, sampled_from=2_000_000)
     assert "10,000 rows sampled from 2,000,000" in facts.size_text(data)
-    assert "100 + 100 held-out queries" in facts.size_text(data)
+    assert "100 + 100 queries" in facts.size_text(data)
 
 
 def test_recommended_point_is_one_of_the_measured_points() -> None:

@@ -102,7 +102,7 @@ def test_axes_have_labels_with_units(draw: Draw) -> None:
 
 def test_figures_say_what_was_measured(draw: Draw) -> None:
     words = " ".join(text.get_text() for text in texts(draw(result())))
-    for fact in ("synthetic/clustered/seed=0", "10,000 rows", "1536 d", "200 held-out", "k = 10"):
+    for fact in ("synthetic/clustered/seed=0", "10,000 rows", "1536 d", "200 queries", "k = 10"):
         assert fact in words
 
 

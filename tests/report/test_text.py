@@ -39,7 +39,7 @@ def test_text_says_data_exact_scan_and_verdict() -> None:
     found = result()
     text = text_table(found)
     assert "synthetic/clustered/seed=0" in text
-    assert "10,000 rows x 1536 d, cosine distance, 200 held-out queries, k = 10" in text
+    assert "10,000 rows x 1536 d, cosine distance, 200 queries, k = 10" in text
     assert "exact scan p50 18.0 ms" in text
     assert "400 samples a setting" in text
     assert found.why.split(":")[0][:60] in text.replace("\n", " ")

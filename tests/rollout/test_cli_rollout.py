@@ -64,7 +64,7 @@ def test_it_shows_the_sql_and_writes_a_migration_that_migrate_runs(
     assert said.startswith(f"-- Run {name}: ivfflat index with 4 lists\n")
     assert "-- ix_chunk_embeddings_embedding gives way; going back restores it.\n" in said
     assert said.index("CREATE INDEX CONCURRENTLY") < said.index("-- The way back:")
-    assert said.endswith(f"Written: {file}\nRead it, then: resume-lab migrate\n")
+    assert said.endswith(f"Written: {file}\nRead it, then resume-lab migrate\n")
     assert "lists='100'" in str(vector_indexes(database))
     schema.upgrade(database)
     assert "lists='4'" in str(vector_indexes(database))

@@ -307,20 +307,25 @@ def test_a_proof_without_probes_has_no_point() -> None:
 
 # --- a latency budget
 
+LATE = curve([*[0.5] * (LISTS - 1), 1.0])
+"""Predicts that only reading all of the lists finds everything."""
+
 
 def test_any_time_is_enough_for_all_lists_and_no_time_for_none(
     database: Engine, workload: Workload
 ) -> None:
-    def work(scratch: Scratch, built: BuiltIndex) -> tuple[Proof, Proof]:
+    def work(scratch: Scratch, built: BuiltIndex) -> tuple[Proof, Proof, Proof]:
         return (
-            prove_time(scratch, workload, built, 1e6, 5),
-            prove_time(scratch, workload, built, 1e-6, 5),
+            prove_time(scratch, workload, built, 1e6, LATE),
+            prove_time(scratch, workload, built, 1e-6, LATE),
+            prove_time(scratch, workload, built, 1e6, curve([0.5, 0.9, *[1.0] * (LISTS - 2)])),
         )
 
-    enough, none = with_index(database, workload, work)
+    enough, none, found_all = with_index(database, workload, work)
     assert (enough.probes, enough.point.recall) == (LISTS, 1.0)
     assert (none.probes, none.point) == (None, None)
     assert none.points[0].probes == 1  # not even one
+    assert found_all.probes == 3  # more would only take longer
 
 
 def test_the_most_probes_within_a_budget_are_within_it_and_the_next_that_were_tried_are_not(
@@ -331,7 +336,7 @@ def test_the_most_probes_within_a_budget_are_within_it_and_the_next_that_were_tr
     def work(scratch: Scratch, built: BuiltIndex) -> tuple[Proof, float]:
         few, many = (look(scratch, workload, built, n).latency.p50_ms for n in (1, LISTS))
         budget = (few + many) / 2
-        return prove_time(scratch, workload, built, budget, 5), budget
+        return prove_time(scratch, workload, built, budget, LATE), budget
 
     found, budget = with_index(database, workload, work)
     assert found.probes is not None
