@@ -144,7 +144,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=20_000, help="rows for the errors")
     parser.add_argument("--speed-rows", type=int, default=50_000, help="rows for the times")
-    parser.add_argument("--queries", type=int, default=400)
+    parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--vectors", type=Path, help="give the errors on this file too")
     options = parser.parse_args()
     print(machine())
