@@ -11,22 +11,16 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import sqlalchemy as sa
 from numpy.typing import NDArray
-from psycopg2 import sql
-from sqlalchemy.engine import Connection
 
 from benchmarks.seed_speed import empty_database
 from resume_lab.database import IVFFlat
-from resume_lab.database.indexes import DISTANCES, allow_build, execute, raw_connection
-from resume_lab.tuning import Scratch, Workload, scratch_copy
+from resume_lab.tuning import Scratch, Workload, scratch_copy, trial
 from resume_lab.tuning.environment import machine
-from resume_lab.tuning.scratch import COLUMN
 from resume_lab.vectors import Curve, Kind, predict_curves, recall_at_k
 
 BUILDS = 3
@@ -47,47 +41,16 @@ def probes_grid(lists: int) -> list[int]:
     return sorted({round(value) for value in np.geomspace(1, max(1, lists // 2), PROBES)})
 
 
-@contextmanager
-def built(scratch: Scratch, workload: Workload, lists: int) -> Iterator[tuple[Connection, float]]:
-    """Give a transaction that has built the index, and the seconds it took; undo it at the end."""
-    index = IVFFlat(lists)
-    ddl = index.ddl(scratch.table, COLUMN, workload.metric.value, name="lab_prediction")
-    with scratch.engine.connect() as connection, connection.begin() as transaction:
-        allow_build(connection, index, scratch.dim)
-        start = time.perf_counter()
-        execute(connection, ddl)
-        yield connection, time.perf_counter() - start
-        transaction.rollback()
-
-
 def measured(
     scratch: Scratch, workload: Workload, lists: int, probes: Sequence[int]
 ) -> NDArray[np.float64]:
     """Return the recall of one build at each of `probes`, (n_probes,)."""
-    query = sql.SQL("SELECT id FROM {} ORDER BY {} {} %s::vector LIMIT {}").format(
-        sql.Identifier(*scratch.table),
-        sql.Identifier(COLUMN),
-        sql.SQL(DISTANCES[workload.metric.value].operator),
-        sql.Literal(workload.k),
-    )
-    with built(scratch, workload, lists) as (connection, _):
-        execute(connection, "SET LOCAL enable_sort = off")  # leaves the planner the index
-        statement = query.as_string(raw_connection(connection))
-        return np.array([_recall(connection, workload, statement, value) for value in probes])
-
-
-def _recall(connection: Connection, workload: Workload, statement: str, probes: int) -> float:
-    connection.execute(sa.text("SELECT '[1]'::vector"))  # only then is the value checked
-    connection.execute(
-        sa.text("SELECT set_config('ivfflat.probes', :probes, true)"), {"probes": str(probes)}
-    )
-    ids = np.full(workload.truth.ids.shape, -1)
-    with raw_connection(connection).cursor() as cursor:
-        for found, text in zip(ids, workload.query_texts, strict=True):
-            cursor.execute(statement, [text])
-            rows = cursor.fetchall()
-            found[: len(rows)] = [row[0] for row in rows]
-    return float(recall_at_k(ids, workload.truth.ids).mean())
+    built = trial.build(scratch, workload, IVFFlat(lists))
+    try:
+        answers = [trial.answer(scratch, workload, trial.Setting(built, p)) for p in probes]
+    finally:
+        trial.drop(scratch, built)
+    return np.array([recall_at_k(a.ids, workload.truth.ids).mean() for a in answers])
 
 
 def accuracy(name: str, workload: Workload) -> str:
@@ -128,8 +91,9 @@ def _predict_s(workload: Workload) -> float:
 
 
 def _build_s(scratch: Scratch, workload: Workload) -> float:
-    with built(scratch, workload, math.isqrt(scratch.rows)) as (_, build_s):
-        return build_s
+    built = trial.build(scratch, workload, IVFFlat(math.isqrt(scratch.rows)))
+    trial.drop(scratch, built)
+    return built.build_s
 
 
 def _curves(workload: Workload) -> list[Curve]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sqlalchemy.engine import Connection, Engine
 
 from resume_lab.database import EMBEDDING_DIM
+from resume_lab.database.copy import vector_text
 from resume_lab.database.indexes import literal
 from resume_lab.errors import DataError
 from resume_lab.rollout.finding import Finding, tuned_index, use
@@ -119,7 +120,7 @@ def _transaction(bind: Engine | Connection) -> Iterator[Connection]:
 
 
 def _as_text(vector: Sequence[float] | NDArray[np.floating[Any]]) -> str:
-    """Return the vector as pgvector reads it; nine digits carry a float32 whole."""
+    """Return the vector as pgvector reads it; raises DataError for one it would not take."""
     try:
         array = np.asarray(vector, dtype=np.float64)
     except (TypeError, ValueError):
@@ -127,4 +128,4 @@ def _as_text(vector: Sequence[float] | NDArray[np.floating[Any]]) -> str:
     if array.ndim != 1:
         raise DataError(f"The query has shape {array.shape}; permitted: ({EMBEDDING_DIM},).")
     validate_vectors(array[None], dim=EMBEDDING_DIM, what="query")
-    return "[" + ",".join(f"{x:.9g}" for x in array.astype(np.float32).tolist()) + "]"
+    return vector_text(array.astype(np.float32))

@@ -12,7 +12,6 @@ from resume_lab.cli.asked import Asked
 from resume_lab.cli.console import progress
 from resume_lab.config import AppEnv, Settings
 from resume_lab.database import schema
-from resume_lab.database.extension import ensure_extension
 from resume_lab.errors import ConfigError, DataError
 from resume_lab.tuning import Workload, stored_models
 from resume_lab.tuning.table import TableSource, read_table
@@ -102,12 +101,6 @@ def stored_workload(
     return Workload.stored(
         engine, embedding_model=asked.model, n_queries=asked.queries, seed=asked.seed, k=asked.k
     )
-
-
-def prepare(engine: Engine, workload: Workload | None) -> None:
-    """Give a database that only lends room for the scratch copy the extension it needs."""
-    if workload is not None:
-        ensure_extension(engine)
 
 
 def _metric(asked: Asked) -> Metric:

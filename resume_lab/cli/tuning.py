@@ -19,11 +19,11 @@ from resume_lab.cli.sources import (
     DEFAULT_ROWS,
     check_one_source,
     offline_workload,
-    prepare,
     stored_workload,
 )
 from resume_lab.config import Settings
 from resume_lab.database import IVFFlat, open_engine
+from resume_lab.database.extension import ensure_extension
 from resume_lab.errors import ConfigError, DataError, LabError
 from resume_lab.tuning import (
     Recommendation,
@@ -185,10 +185,11 @@ def tune_command(
     _check_outputs(json_file, html_file)
     workload = offline_workload(asked)
     engine = open_engine(settings)
-    prepare(engine, workload)
     to_stderr = json_file == TERMINAL
     if workload is None:
         workload = stored_workload(asked, settings, engine, to_stderr=to_stderr)
+    else:
+        ensure_extension(engine)
     if asked.planted is not None:
         workload = workload.asked_near(asked.planted, seed=asked.seed)
     if resume is not None:

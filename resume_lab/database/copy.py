@@ -226,6 +226,11 @@ def encode_rows(rows: Iterable[Sequence[bytes | None]]) -> bytes:
     return b"".join(parts)
 
 
+def vector_text(vector: NDArray[np.float32]) -> str:
+    """Return a vector, shape (dim,), as pgvector reads it; nine digits carry a float32 whole."""
+    return "[" + ",".join(f"{x:.9g}" for x in vector.tolist()) + "]"
+
+
 def int4(value: int) -> bytes:
     """Return an integer in the binary form of PostgreSQL's `integer`."""
     return struct.pack(">i", value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shlex
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import jinja2
 
 from resume_lab.errors import DataError
+from resume_lab.files import replace_file
 from resume_lab.report import facts, sentences
 from resume_lab.report.forecast import Surface
 from resume_lab.report.shown import measured_figures, predicted_figures
@@ -42,23 +42,13 @@ def write_html(result: TuningResult, path: str | os.PathLike[str]) -> Path:
             hint=f"Make it first: mkdir -p {shlex.quote(str(target.parent))}",
         )
     try:
-        _replace(target, page)
+        replace_file(target, page)
     except OSError as error:
         raise DataError(
             f"The report cannot be written to {target}: {error.strerror or error}.",
             hint="Give the path of a file in a folder that you can write to.",
         ) from error
     return target
-
-
-def _replace(target: Path, text: str) -> None:
-    """Write beside the target, then take its place in one step."""
-    draft = target.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        draft.write_text(text, encoding="utf-8")
-        draft.replace(target)
-    finally:
-        draft.unlink(missing_ok=True)
 
 
 def _context(result: TuningResult) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
-from resume_lab.database.indexes import literal, raw_connection
+from resume_lab.database.indexes import raw_connection
 from resume_lab.database.interrupt import interruptible
 from resume_lab.database.session import translated_driver_errors
 from resume_lab.database.vector_column import find_vector_column, split_name
@@ -18,7 +18,7 @@ from resume_lab.errors import DataError
 from resume_lab.rollout.finding import Finding, standing_indexes, tuned_index, use
 from resume_lab.rollout.table_search import TableSearch
 from resume_lab.tuning.results import INTERVAL_LEVEL, ROUNDING, TableInfo
-from resume_lab.tuning.workload import DEFAULT_K, stored_models
+from resume_lab.tuning.workload import DEFAULT_K, embeddings_of, stored_models
 from resume_lab.vectors import Metric, RecallSummary, recall_tie_aware, summarise
 
 DEFAULT_QUERIES = 200
@@ -122,21 +122,16 @@ def stored_table(engine: Engine, model: str | None = None) -> TableInfo:
             f"No embeddings of {name!r} are stored." if name else "No embeddings are stored.",
             hint=f"Stored models: {', '.join(models) or 'none'}.",
         )
-    return _of_model(name)
+    return embeddings_of(name)
 
 
 def _tuned_model(engine: Engine, models: Iterable[str]) -> str | None:
     with engine.connect() as connection:
         for name in models:
-            of = _of_model(name)
+            of = embeddings_of(name)
             if tuned_index(connection, of.table, of.column, of.where) is not None:
                 return name
     return None
-
-
-def _of_model(name: str) -> TableInfo:
-    where = f"embedding_model = {literal(name)}"
-    return TableInfo(("chunk_embeddings",), "embedding", "chunk_id", where, embedding_model=name)
 
 
 def own_table(engine: Engine, table: str, column: str, where: str | None = None) -> TableInfo:

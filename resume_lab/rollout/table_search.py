@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from psycopg2 import sql
 from sqlalchemy.engine import Connection
 
+from resume_lab.database.copy import vector_text
 from resume_lab.database.indexes import DISTANCES, raw_connection
 from resume_lab.tuning.plans import explain
 from resume_lab.tuning.results import TableInfo
@@ -105,7 +106,7 @@ class TableSearch:
     def indexes_used(self, queries: Rows, k: int) -> frozenset[str]:
         """Return the indexes that the planner takes for the search."""
         with self._connection.cursor() as cursor:
-            return explain(cursor, self._search(k), _as_text(queries.vectors[0])).indexes
+            return explain(cursor, self._search(k), vector_text(queries.vectors[0])).indexes
 
     def answers(self, queries: Rows, k: int) -> NDArray[np.float64]:
         """Return the distances of what a search finds, (n_queries, k), nan where nothing came."""
@@ -115,7 +116,7 @@ class TableSearch:
             for number, (place, vector) in enumerate(
                 zip(queries.places, queries.vectors, strict=True)
             ):
-                cursor.execute(search, [_as_text(vector)])
+                cursor.execute(search, [vector_text(vector)])
                 others = [row for row in cursor.fetchall() if row[0] != place][:k]
                 if others:
                     rows = _rows(others).vectors
@@ -130,7 +131,3 @@ def _rows(fetched: list[tuple[str, memoryview]]) -> Rows:
     row = np.dtype([("head", "V4"), ("value", ">f4", (dim,))])
     vectors = np.frombuffer(b"".join(values), row)["value"].astype(np.float32)
     return Rows(np.array([place for place, _ in fetched], dtype=np.str_), vectors)
-
-
-def _as_text(vector: NDArray[np.float32]) -> str:
-    return "[" + ",".join(f"{x:.9g}" for x in vector.tolist()) + "]"

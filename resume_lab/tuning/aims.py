@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -35,7 +35,15 @@ BUDGET_SHARE = 0.95
 
 
 class Aim(Protocol):
-    """What a run asks of an aim."""
+    """What a run asks of an aim: of `target`, a recall, and `max_ms`, a p50, one is None."""
+
+    @property
+    def target(self) -> Target | None:
+        """Return the recall to reach."""
+
+    @property
+    def max_ms(self) -> float | None:
+        """Return the p50 to keep, in ms."""
 
     def next_index(
         self, prediction: Prediction, choice: Iterable[int], built: Iterable[int], cost: CostModel
@@ -60,6 +68,7 @@ class RecallAim:
 
     target: Target
     n_queries: int
+    max_ms: None = field(default=None, init=False)
 
     def __str__(self) -> str:
         """Name the aim."""
@@ -104,6 +113,7 @@ class TimeAim:
     """Stay within a p50 in ms with the highest recall."""
 
     max_ms: float
+    target: None = field(default=None, init=False)
 
     def __str__(self) -> str:
         """Name the aim."""

@@ -92,7 +92,7 @@ def tune(
         result = TuningResult(
             info,
             place,
-            aim.target.recall if isinstance(aim, RecallAim) else None,
+            None if aim.target is None else aim.target.recall,
             found.exact,
             found.points,
             found.recommendation,
@@ -132,15 +132,8 @@ def _decided(
     winner = aim.best(point for point in compared if point.used_index_forced)
     measured = [*tuner.points(), *compared]
     if winner is None:
-        advised, why = (
-            None,
-            none_reaches(
-                compared or measured,
-                str(aim),
-                info,
-                max_ms=aim.max_ms if isinstance(aim, TimeAim) else None,
-            ),
-        )
+        advised = None
+        why = none_reaches(compared or measured, str(aim), info, max_ms=aim.max_ms)
     else:
         rebuilt: tuple[Rebuild, ...] = ()
         confirmed = None
@@ -159,8 +152,8 @@ def _decided(
             len(prediction.curves),
             rebuilt,
             confirmed,
-            aim.target if isinstance(aim, RecallAim) else None,
-            aim.max_ms if isinstance(aim, TimeAim) else None,
+            aim.target,
+            aim.max_ms,
         )
         advised, why = conclude(evidence, exact, info)
     by_setting = {(point.lists, point.probes): point for point in measured}
@@ -172,6 +165,7 @@ def _decided(
 def check_options(
     target_recall: float | None, max_ms: float | None, rounds: int, rebuilds: int
 ) -> None:
+    """Raise ExperimentError for what no run can be asked."""
     if target_recall is not None and max_ms is not None:
         raise ExperimentError("A target recall and a latency budget exclude each other.")
     if target_recall is not None and not 0 < target_recall <= 1:

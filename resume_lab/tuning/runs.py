@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from resume_lab.errors import DataError, ExperimentError
+from resume_lab.files import replace_file
 from resume_lab.tuning.results import Exact, Latency, Point, TuningResult
 from resume_lab.tuning.workload import Workload
 
@@ -210,13 +211,7 @@ def _read(path: Path) -> Any:
 
 
 def _write(path: Path, value: Any) -> None:
-    """Write beside the file, then take its place in one step."""
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        draft.write_text(json.dumps(value, indent=1) + "\n")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+    replace_file(path, json.dumps(value, indent=1) + "\n")
 
 
 def plain(record: Any) -> Any:

@@ -116,8 +116,8 @@ class Workload:
 
     @cached_property
     def query_texts(self) -> list[str]:
-        """Return the queries as pgvector reads them; nine digits carry a float32 whole."""
-        return ["[" + ",".join(f"{x:.9g}" for x in query) + "]" for query in self.queries.tolist()]
+        """Return the queries as pgvector reads them."""
+        return [copy.vector_text(query) for query in self.queries]
 
     @classmethod
     def of(
@@ -229,14 +229,7 @@ class Workload:
     ) -> Workload:
         """Read the stored embeddings of one model, by default the one with the most rows."""
         model, vectors = read_stored(engine, embedding_model)
-        table = TableInfo(
-            ("chunk_embeddings",),
-            "embedding",
-            "chunk_id",
-            where=f"embedding_model = {literal(model)}",
-            partial=len(stored_models(engine)) > 1,
-            embedding_model=model,
-        )
+        table = embeddings_of(model, partial=len(stored_models(engine)) > 1)
         return cls.holding_out(
             vectors,
             n_queries=n_queries,
@@ -245,6 +238,18 @@ class Workload:
             source=f"stored embeddings of {model}",
             table=table,
         )
+
+
+def embeddings_of(model: str, *, partial: bool = False) -> TableInfo:
+    """Return the stored embeddings of one model as a table, `partial` if others stand there too."""
+    return TableInfo(
+        ("chunk_embeddings",),
+        "embedding",
+        "chunk_id",
+        where=f"embedding_model = {literal(model)}",
+        partial=partial,
+        embedding_model=model,
+    )
 
 
 def stored_models(engine: Engine) -> dict[str, int]:
