@@ -21,6 +21,7 @@ from sqlalchemy.engine import Engine
 from resume_lab import seeding
 from resume_lab.database import ChunkEmbedding, DocumentChunk, EmbeddedServer, copy, schema
 from resume_lab.database.indexes import drop_vector_indexes, raw_connection
+from resume_lab.database.models import CHUNK_COLUMNS, EMBEDDING_COLUMNS
 from resume_lab.database.session import engine_for
 from resume_lab.tuning.environment import machine
 from resume_lab.vectors import Kind, stream
@@ -74,8 +75,8 @@ def copy_rate(engine: Engine, rows: int, chunks: list[bytes], embeddings: list[b
         set_aside = drop_vector_indexes(connection)
         raw = raw_connection(connection)
         start = time.perf_counter()
-        copy.copy_rows(raw, ("document_chunks",), seeding.CHUNK_COLUMNS, chunks)
-        copy.copy_rows(raw, ("chunk_embeddings",), seeding.EMBEDDING_COLUMNS, embeddings)
+        copy.copy_rows(raw, ("document_chunks",), CHUNK_COLUMNS, chunks)
+        copy.copy_rows(raw, ("chunk_embeddings",), EMBEDDING_COLUMNS, embeddings)
         rate = rows / (time.perf_counter() - start)
         for index in set_aside:
             index.rebuild(connection, dim=1536)

@@ -25,26 +25,19 @@ from resume_lab.config import AppEnv, Settings
 from resume_lab.database import copy
 from resume_lab.database.indexes import drop_vector_indexes, raw_connection
 from resume_lab.database.interrupt import interruptible
-from resume_lab.database.models import EMBEDDING_DIM, ChunkEmbedding, DocumentChunk
+from resume_lab.database.models import (
+    CHUNK_COLUMNS,
+    EMBEDDING_COLUMNS,
+    EMBEDDING_DIM,
+    ChunkEmbedding,
+    DocumentChunk,
+)
 from resume_lab.database.schema import translated_errors
+from resume_lab.database.session import set_load_timeouts
 from resume_lab.errors import ConfigError, DataError, SchemaError
 from resume_lab.vectors import Kind, load_vectors, stream, unit, validate_vectors
 
 BATCH_ROWS = 1024
-LOCK_WAIT = "30s"
-"""How long a load waits for a table that another session has locked."""
-
-CHUNK_COLUMNS = (
-    "chunk_id",
-    "content",
-    "source_file",
-    "category",
-    "document_title",
-    "chunk_index",
-    "metadata_json",
-)
-EMBEDDING_COLUMNS = ("chunk_id", "embedding", "embedding_model")
-
 Batches = Callable[[int], Iterator[NDArray[np.float32]]]
 """Given the first row to give, yields unit vectors from there on, (at most BATCH_ROWS, dim)."""
 
@@ -164,7 +157,7 @@ def _load(
     connection: Connection, model: str, rows: int, batches: Batches, *, progress: bool
 ) -> SeedReport:
     """Do the whole of it in the transaction of `connection`."""
-    _set_timeouts(connection)
+    set_load_timeouts(connection)
     _lock(connection)
     present = _present(connection, model)
     if present >= rows:
@@ -185,22 +178,6 @@ def _load(
         index.rebuild(connection, EMBEDDING_DIM)
     connection.execute(sa.text("ANALYZE document_chunks, chunk_embeddings"))
     return SeedReport(model, added, present, loaded - start, time.perf_counter() - loaded)
-
-
-def _set_timeouts(connection: Connection) -> None:
-    """Wait for a lock LOCK_WAIT at most, but load for as long as it takes, in this transaction.
-
-    A lock_timeout of the role, the database or the URL goes first. Hosts that end statements after
-    two minutes would end every larger load.
-    """
-    connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
-    connection.execute(
-        sa.text(
-            "SELECT set_config('lock_timeout', :wait, true) "
-            "WHERE current_setting('lock_timeout') = '0'"
-        ),
-        {"wait": LOCK_WAIT},
-    )
 
 
 def _lock(connection: Connection) -> None:

@@ -27,7 +27,7 @@ from resume_lab.database import schema
 from resume_lab.tuning import stored_models
 
 COMMAND = [sys.executable, "-m", "resume_lab.cli"]
-HEAD = "5a003342d559"
+HEAD = schema.head()
 CANARY = "c4n4ry-Pässword"
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -241,7 +241,9 @@ def test_migrate_goes_up_stays_and_comes_back(bare: Run, empty_database: Engine)
     assert bare("migrate").stdout == f"The database went from base to {HEAD}.\n"
     assert bare("migrate").stdout == f"The database is at {HEAD} already.\n"
     assert json.loads(bare("migrate", "--json").stdout) == {"before": HEAD, "after": HEAD}
-    assert bare("migrate", "--to", "-1").stdout == f"The database went from {HEAD} to base.\n"
+    before = schema.history()[1][0]
+    assert bare("migrate", "--to", "-1").stdout == f"The database went from {HEAD} to {before}.\n"
+    assert bare("migrate", "--to", "base").stdout == f"The database went from {before} to base.\n"
     assert schema.current(empty_database) is None
     assert "'nowhere'" in error_of(bare("migrate", "--to", "nowhere"))
 

@@ -15,6 +15,7 @@ from alembic.config import Config
 from sqlalchemy.engine import Engine
 
 from resume_lab.config import project_root
+from resume_lab.database import schema
 
 ROOT = project_root()
 DOCUMENTS = sorted(ROOT.glob("*.md"))
@@ -37,7 +38,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "{revision}"
-down_revision = "5a003342d559"
+down_revision = "{head}"
 """
 
 
@@ -123,7 +124,8 @@ def test_readme_says_what_each_dependency_is_for() -> None:
 def test_every_dependency_is_pinned_and_no_file_names_a_host() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     constraints = (ROOT / "constraints.txt").read_text()
-    pinned = {line.partition("==")[0].lower() for line in constraints.splitlines() if "==" in line}
+    names = [line.partition("==")[0] for line in constraints.splitlines() if "==" in line]
+    pinned = {name.lower().replace("_", "-") for name in names}
     wanted = [*project["dependencies"], *project["optional-dependencies"]["dev"]]
     assert {re.split(r"[><=]", name)[0] for name in wanted} <= pinned
     assert "://" not in constraints
@@ -146,7 +148,9 @@ def test_the_migrations_of_the_guide_run_and_can_be_undone(
 ) -> None:
     shutil.copy(ROOT / "alembic.ini", tmp_path)
     shutil.copytree(ROOT / "migrations", tmp_path / "migrations")
-    written = HEADER.format(revision="feedfeedfeed") + _migrations_of_guide()[number]
+    written = (
+        HEADER.format(revision="feedfeedfeed", head=schema.head()) + _migrations_of_guide()[number]
+    )
     (tmp_path / "migrations/versions/20260301_feedfeedfeed_guide.py").write_text(written)
     config = Config(tmp_path / "alembic.ini")
     config.attributes["connection"] = any_empty_database

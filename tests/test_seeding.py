@@ -18,7 +18,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Session
 
 from resume_lab import seeding
-from resume_lab.database import copy, schema
+from resume_lab.database import copy, schema, session
 from resume_lab.database.indexes import raw_connection
 from resume_lab.database.models import EMBEDDING_DIM, ChunkEmbedding, DocumentChunk
 from resume_lab.database.session import engine_for
@@ -94,7 +94,7 @@ def test_the_same_seed_twice_adds_nothing_and_says_so(database: Engine) -> None:
 def test_an_open_transaction_elsewhere_is_an_error_and_no_wait_for_ever(
     database: Engine, look: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(seeding, "LOCK_WAIT", "200ms")
+    monkeypatch.setattr(session, "LOAD_LOCK_WAIT", "200ms")
     with database.begin() as connection:
         connection.execute(sa.text(look))
         with pytest.raises(SchemaError, match="Another session holds a lock") as raised:

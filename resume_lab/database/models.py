@@ -6,8 +6,18 @@ from datetime import datetime
 from typing import Any
 
 from pgvector.sqlalchemy import Vector
-from sqlalchemy import DateTime, ForeignKey, Index, String, Text, UniqueConstraint, func, text
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy import (
+    Computed,
+    DateTime,
+    ForeignKey,
+    Index,
+    String,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 from sqlalchemy.types import Integer
 
@@ -17,6 +27,27 @@ EMBEDDING_DIM = 1536
 EMBEDDING_INDEX = "ix_chunk_embeddings_embedding"
 INITIAL_LISTS = 100
 
+CHUNK_COLUMNS = (
+    "chunk_id",
+    "content",
+    "source_file",
+    "category",
+    "document_title",
+    "chunk_index",
+    "metadata_json",
+)
+EMBEDDING_COLUMNS = ("chunk_id", "embedding", "embedding_model")
+"""What a load writes of each table, in the order of its COPY."""
+
+# As PostgreSQL shows it, so that `alembic check` sees no difference.
+SEARCH_WORDS = """
+CASE WHEN metadata_json ? 'lab'::text THEN NULL::tsvector ELSE
+setweight(to_tsvector('english'::regconfig, COALESCE(document_title, ''::character varying)::text), 'A'::"char")
+|| setweight(to_tsvector('english'::regconfig, COALESCE(metadata_json #>> '{resume_lab,headings}'::text[], ''::text)), 'B'::"char")
+|| to_tsvector('english'::regconfig, "left"(content, 200000))
+END
+"""  # noqa: E501
+
 _NOW = func.now()
 
 
@@ -24,6 +55,15 @@ class DocumentChunk(Base):
     """A piece of a document, small enough to embed."""
 
     __tablename__ = "document_chunks"
+    __table_args__ = (
+        Index("ix_document_chunks_search_words", "search_words", postgresql_using="gin"),
+        Index(
+            "ix_document_chunks_metadata_json",
+            "metadata_json",
+            postgresql_using="gin",
+            postgresql_ops={"metadata_json": "jsonb_path_ops"},
+        ),
+    )
 
     chunk_id: Mapped[int] = mapped_column(primary_key=True)
     content: Mapped[str] = mapped_column(Text)
@@ -35,6 +75,9 @@ class DocumentChunk(Base):
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=_NOW)
     updated_at: Mapped[datetime] = mapped_column(  # a trigger keeps it
         DateTime(timezone=True), server_default=_NOW, server_onupdate=_NOW
+    )
+    search_words: Mapped[str | None] = mapped_column(
+        TSVECTOR, Computed(SEARCH_WORDS, persisted=True), deferred=True
     )
 
     embeddings: Mapped[list[ChunkEmbedding]] = relationship(

@@ -79,6 +79,20 @@ def head() -> str | None:
     return ScriptDirectory.from_config(_config()).get_current_head()
 
 
+def lies_behind(revision: str, at: str | None) -> bool:
+    """Say whether going from the revision `at` to `revision` undoes migrations.
+
+    Raises SchemaError for a revision that there is none of.
+    """
+    if revision == "base" or revision.startswith(("-", "+")):
+        return not revision.startswith("+")
+    with _command_errors():
+        script = ScriptDirectory.from_config(_config())
+        wanted = script.get_revision(revision)
+        ways = script.iterate_revisions(at, "base") if at is not None else ()
+        return wanted is not None and wanted.revision in {r.revision for r in ways} - {at}
+
+
 def is_current(engine: Engine) -> bool:
     """Say whether every migration has run."""
     return current(engine) == head()

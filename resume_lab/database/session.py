@@ -10,7 +10,7 @@ from typing import Any
 import psycopg2
 import sqlalchemy as sa
 from psycopg2.extensions import connection as RawConnection  # noqa: N812
-from sqlalchemy.engine import Engine, ExceptionContext
+from sqlalchemy.engine import Connection, Engine, ExceptionContext
 from sqlalchemy.orm import Session, sessionmaker
 
 from resume_lab.config import EmbeddedSettings, Settings
@@ -18,6 +18,9 @@ from resume_lab.database.embedded import EmbeddedServer
 from resume_lab.errors import ConnectionFailed, DatabaseError
 
 CONNECT_TIMEOUT_S = 15
+LOAD_LOCK_WAIT = "30s"
+"""How long a load waits for a table that another session has locked."""
+
 ENDED = ("57P", "08")
 """SQLSTATEs of a connection that the server, or the way to it, has ended."""
 
@@ -78,6 +81,22 @@ def engine_for(url: sa.URL, **options: Any) -> Engine:
 def session_factory(engine: Engine) -> sessionmaker[Session]:
     """Return what makes sessions on this engine; `.begin()` gives one that commits at its end."""
     return sessionmaker(engine)
+
+
+def set_load_timeouts(connection: Connection) -> None:
+    """Wait LOAD_LOCK_WAIT at most for a lock, but load for as long as it takes: one transaction.
+
+    A lock_timeout of the role, the database or the URL goes first. Hosts that end statements after
+    two minutes would end every larger load.
+    """
+    connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+    connection.execute(
+        sa.text(
+            "SELECT set_config('lock_timeout', :wait, true) "
+            "WHERE current_setting('lock_timeout') = '0'"
+        ),
+        {"wait": LOAD_LOCK_WAIT},
+    )
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from resume_lab.database.session import engine_for
 from resume_lab.errors import DatabaseError, SchemaError
 
 INITIAL = "5a003342d559"
+HEAD = schema.head()
 TABLES = ["alembic_version", "chunk_embeddings", "document_chunks", "query_logs"]
 NOWHERE = "postgresql://me@127.0.0.1:9/nowhere"
 
@@ -78,10 +79,13 @@ def test_up_and_down_and_where_it_stands(any_empty_database: Engine) -> None:
     assert schema.current(engine) is None
     assert not schema.is_current(engine)
     schema.upgrade(engine)
-    assert schema.current(engine) == schema.head() == INITIAL
+    assert schema.current(engine) == HEAD
     assert schema.is_current(engine)
     assert tables(engine) == TABLES
     schema.upgrade(engine)  # again is nothing
+    schema.downgrade(engine, INITIAL)
+    assert schema.current(engine) == INITIAL
+    assert not schema.is_current(engine)
     schema.downgrade(engine, "-1")
     assert schema.current(engine) is None
     assert tables(engine) == ["alembic_version"]
@@ -103,7 +107,11 @@ def test_the_vector_index_is_cosine_ivfflat_with_100_lists(database: Engine) -> 
 
 
 def test_history_names_every_migration() -> None:
-    assert schema.history() == [(INITIAL, "initial schema with pgvector")]
+    history = schema.history()
+    assert history[0][0] == HEAD
+    assert history[-1] == (INITIAL, "initial schema with pgvector")
+    assert all(title for _, title in history)
+    assert len(history) == len(list(schema.versions_folder().glob("*.py")))
 
 
 def test_an_unknown_revision_is_an_error_that_says_where_to_look(database: Engine) -> None:
@@ -219,7 +227,7 @@ def test_four_migrators_at_once_all_succeed(empty_database: Engine, start_python
         migrator.stdin.flush()
     for migrator in migrators:
         said, errors = migrator.communicate(timeout=60)
-        assert (migrator.returncode, said.strip()) == (0, INITIAL), errors
+        assert (migrator.returncode, said.strip()) == (0, HEAD), errors
     schema.check(empty_database)
 
 
@@ -244,7 +252,7 @@ def test_a_table_locked_by_another_session_is_an_error_and_no_wait_for_ever(
             schema.downgrade(impatient, "base")
     assert "open transaction in a notebook" in raised.value.hint
     assert tables(database) == TABLES
-    assert schema.is_current(database)
+    assert schema.current(database) == INITIAL  # what went back before it had no lock to wait for
     impatient.dispose()
 
 
@@ -356,9 +364,10 @@ def test_a_lost_connection_is_no_schema_error(database: Engine) -> None:
 def test_the_commands_of_a_terminal(alembic: Alembic, empty_database: Engine) -> None:
     alembic("upgrade", "head")
     assert tables(empty_database) == TABLES
-    assert f"{INITIAL} (head)" in alembic("current").stdout
+    assert f"{HEAD} (head)" in alembic("current").stdout
     assert "initial schema with pgvector" in alembic("history").stdout
     assert "No new upgrade operations detected" in alembic("check").stdout
+    alembic("downgrade", INITIAL)
     alembic("downgrade", "-1")
     assert tables(empty_database) == ["alembic_version"]
     alembic("upgrade", "head")
@@ -381,7 +390,7 @@ def test_a_terminal_goes_back_in_prod_only_when_told_twice(
         assert "-x yes=true" in refused.stdout
         assert "Traceback" not in refused.stdout + refused.stderr
     assert tables(empty_database) == TABLES
-    assert "DROP TABLE" in alembic("downgrade", f"{INITIAL}:base", "--sql").stdout
+    assert "DROP TABLE" in alembic("downgrade", f"{HEAD}:base", "--sql").stdout
     alembic("-x", "yes=true", "downgrade", "base")
     assert tables(empty_database) == ["alembic_version"]
 
@@ -407,7 +416,7 @@ def test_the_embedded_server_is_the_default(tmp_path: Path) -> None:
     upgraded = run("upgrade", "head", lab_dir=lab_dir, cwd=project_root())
     assert upgraded.returncode == 0, upgraded.stderr
     shown = run("current", lab_dir=lab_dir, cwd=project_root())
-    assert f"{INITIAL} (head)" in shown.stdout
+    assert f"{HEAD} (head)" in shown.stdout
     assert not EmbeddedServer(lab_dir).status().running
 
 
@@ -427,10 +436,10 @@ def project_copy(tmp_path: Path) -> SimpleNamespace:
 def test_a_migration_written_by_autogenerate_runs_as_it_is(
     project_copy: SimpleNamespace, database: Engine, alembic: Alembic
 ) -> None:
-    """The database loses a vector column, a JSON column and the vector index."""
+    """The database loses a vector column, a JSON column and what depends on them."""
     with database.begin() as connection:
         connection.execute(sa.text("ALTER TABLE chunk_embeddings DROP COLUMN embedding"))
-        connection.execute(sa.text("ALTER TABLE document_chunks DROP COLUMN metadata_json"))
+        connection.execute(sa.text("ALTER TABLE document_chunks DROP COLUMN metadata_json CASCADE"))
     here = {"url": address(database), "cwd": project_copy.folder}
     before = set(project_copy.versions.glob("*.py"))
     alembic("revision", "--autogenerate", "-m", "put it back", **here)
@@ -458,7 +467,7 @@ def test_an_empty_new_migration_runs_too(
     alembic("revision", "-m", "nothing yet", **here)
     alembic("upgrade", "head", **here)
     assert "nothing yet" in alembic("history", **here).stdout
-    assert INITIAL not in alembic("current", **here).stdout
+    assert HEAD not in alembic("current", **here).stdout
 
 
 def test_tables_are_made_where_there_are_none_and_what_waits_is_left_to_its_owner(
