@@ -17,9 +17,8 @@ NOTEBOOK_QUERIES = "160"
 
 def pytest_configure(config: pytest.Config) -> None:
     lab_dir = tempfile.mkdtemp(prefix="lab-")
-    os.environ.pop("DATABASE_URL", None)
-    os.environ.pop("APP_ENV", None)
-    os.environ.pop("LAB_POSTGRES", None)
+    for name in Settings.model_fields:  # nothing of the user's is used, least of all a key
+        os.environ.pop(name.upper(), None)
     os.environ |= {
         "LAB_DIR": lab_dir,
         "LAB_ENV_FILE": os.devnull,

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 import sqlalchemy as sa
 from dotenv import dotenv_values
 from psycopg2.extensions import parse_dsn
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, SecretStr, StringConstraints, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from resume_lab.errors import ConfigError
@@ -234,6 +234,14 @@ def _number(value: object) -> object:
     return int(text) if text.isdecimal() else value
 
 
+def _blank_is_none(value: object) -> object:
+    text = value.get_secret_value() if isinstance(value, SecretStr) else value
+    return (text.strip() or None) if isinstance(text, str) else value
+
+
+ModelName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+
+
 class _LabFolder(BaseSettings):
     """The folder alone, whatever the other settings are."""
 
@@ -289,6 +297,26 @@ class Settings(EmbeddedSettings):
 
     lab_queries: Annotated[int, Field(ge=20, le=10_000)] = 400
     """Held-out queries of the notebooks: half choose a setting, half confirm it."""
+
+    embedding_model: ModelName = "lexical"
+    """What embeds text where no model is named: "lexical" needs no server."""
+
+    openai_api_key: Annotated[SecretStr | None, BeforeValidator(_blank_is_none)] = None
+    """Key of the server that embeds and answers; blank counts as absent."""
+
+    openai_base_url: Annotated[str | None, BeforeValidator(_blank_is_none)] = None
+    """A server that speaks OpenAI's protocol, such as Ollama or vLLM. Absent: OpenAI's."""
+
+    chat_model: ModelName = "gpt-4o-mini"
+    """What writes answers where there is a key or a server."""
+
+    log_questions: bool = True
+    """Keep the questions asked, with their answers, in query_logs."""
+
+    @property
+    def has_model_server(self) -> bool:
+        """Say whether a key or a server is given, so that models can be asked."""
+        return self.openai_api_key is not None or self.openai_base_url is not None
 
     @property
     def url(self) -> sa.URL | None:

@@ -3,6 +3,7 @@
 LabError
   ConfigError        a setting is missing, blank or of the wrong form
   DataError          vectors or files that cannot be used
+  ServiceError       a server of models refused, failed or could not be reached
   DatabaseError      the server refused, failed or lacks something
     ConnectionFailed   no connection could be made
     SchemaError        the tables are not what the code expects
@@ -35,6 +36,10 @@ class ConfigError(LabError):
 
 class DataError(LabError):
     """Vectors or files that cannot be used."""
+
+
+class ServiceError(LabError):
+    """A server of models refused, failed or could not be reached."""
 
 
 class DatabaseError(LabError):

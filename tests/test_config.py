@@ -325,6 +325,11 @@ def test_the_projects_file_is_found_from_any_folder(tmp_path: Path) -> None:
         ("LAB_QUERIES", "19"),
         ("LAB_QUERIES", "10001"),
         ("LAB_DIR", " "),
+        ("EMBEDDING_MODEL", ""),
+        ("EMBEDDING_MODEL", "m" * 201),
+        ("CHAT_MODEL", ""),
+        ("LOG_QUESTIONS", ""),
+        ("LOG_QUESTIONS", "perhaps"),
     ],
 )
 def test_a_wrong_value_is_refused_by_the_name_of_its_variable(
@@ -334,6 +339,7 @@ def test_a_wrong_value_is_refused_by_the_name_of_its_variable(
     with pytest.raises(ConfigError, match=name) as raised:
         Settings()
     assert raised.value.hint
+    assert len(raised.value.message.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -347,6 +353,10 @@ def test_a_wrong_value_is_refused_by_the_name_of_its_variable(
         ("LAB_QUERIES", "20", 20),
         ("LAB_DIR", "/somewhere/else", Path("/somewhere/else")),
         ("LAB_DIR", "~/lab", Path.home() / "lab"),
+        ("EMBEDDING_MODEL", "text-embedding-3-small", "text-embedding-3-small"),
+        ("OPENAI_BASE_URL", "http://localhost:11434/v1", "http://localhost:11434/v1"),
+        ("CHAT_MODEL", "llama3.2:3b", "llama3.2:3b"),
+        ("LOG_QUESTIONS", "false", False),
     ],
 )
 def test_a_right_value_is_read_from_the_environment(
@@ -354,6 +364,43 @@ def test_a_right_value_is_read_from_the_environment(
 ) -> None:
     monkeypatch.setenv(name, value)
     assert getattr(Settings(), name.lower()) == expected
+
+
+@pytest.mark.parametrize("name", ["OPENAI_API_KEY", "OPENAI_BASE_URL"])
+@pytest.mark.parametrize("blank", ["", "  ", "\t"])
+def test_a_blank_key_or_server_counts_as_absent(
+    name: str, blank: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, blank)
+    settings = Settings()
+    assert getattr(settings, name.lower()) is None
+    assert not settings.has_model_server
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, False),
+        ({"openai_api_key": CANARY}, True),
+        ({"openai_base_url": "http://localhost:11434/v1"}, True),
+        ({"openai_api_key": CANARY, "openai_base_url": "http://localhost:11434/v1"}, True),
+        ({"embedding_model": "text-embedding-3-small", "chat_model": "gpt-4o-mini"}, False),
+    ],
+)
+def test_a_key_or_a_server_is_needed_to_ask_models(values: dict[str, str], expected: bool) -> None:
+    assert Settings(**values).has_model_server is expected
+
+
+def test_the_key_is_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", CANARY)
+    settings = Settings()
+    assert settings.openai_api_key.get_secret_value() == CANARY
+    shown = [repr(settings), str(settings), str(settings.model_dump()), settings.model_dump_json()]
+    assert CANARY not in " ".join(shown)
+    monkeypatch.setenv("LOG_QUESTIONS", "perhaps")
+    with pytest.raises(ConfigError, match="LOG_QUESTIONS") as raised:
+        Settings()
+    assert CANARY not in f"{raised.value} {raised.value!r}"
 
 
 def test_the_example_file_shows_every_setting_with_its_default_and_nothing_else(

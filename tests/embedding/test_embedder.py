@@ -1,0 +1,55 @@
+"""Which embedder a model's name stands for; what importing costs."""
+
+import subprocess
+import sys
+
+import pytest
+
+from resume_lab.config import Settings
+from resume_lab.embedding import embed, make_embedder, stored_model
+from resume_lab.embedding.lexical import LexicalEmbedder
+from resume_lab.embedding.remote import RemoteEmbedder
+from resume_lab.errors import ConfigError
+
+LOCAL = "http://127.0.0.1:1/v1"
+
+
+def test_the_default_is_lexical_and_needs_no_server() -> None:
+    embedder = make_embedder()
+    assert isinstance(embedder, LexicalEmbedder)
+    assert (embedder.model, embedder.is_remote) == ("lexical/hashing-1536", False)
+
+
+def test_the_settings_name_the_default() -> None:
+    settings = Settings(embedding_model="nomic-embed-text", openai_base_url=LOCAL)
+    embedder = make_embedder(settings=settings)
+    assert isinstance(embedder, RemoteEmbedder)
+    assert (embedder.model, embedder.is_remote) == ("nomic-embed-text", True)
+    assert make_embedder("lexical", settings).model == "lexical/hashing-1536"
+
+
+@pytest.mark.parametrize("name", ["lexical", "lexical/hashing-1536", "nomic-embed-text"])
+def test_vectors_are_stored_under_the_name_of_their_embedder(name: str) -> None:
+    embedder = make_embedder(name, Settings(openai_base_url=LOCAL))
+    assert embedder.model == stored_model(name)
+
+
+@pytest.mark.parametrize("name", ["synthetic/clustered/seed=0", "file/vectors.npy", "lexical/old"])
+def test_vectors_that_were_made_up_embed_no_text(name: str) -> None:
+    with pytest.raises(ConfigError, match="no text can be embedded into"):
+        make_embedder(name)
+
+
+def test_a_model_on_a_server_needs_a_key_or_an_address() -> None:
+    with pytest.raises(ConfigError, match="OPENAI_API_KEY or OPENAI_BASE_URL"):
+        make_embedder("text-embedding-3-small")
+
+
+def test_no_texts_give_no_vectors() -> None:
+    assert embed(make_embedder(), []).shape == (0, 1536)
+
+
+def test_importing_the_package_loads_neither_scikit_learn_nor_openai() -> None:
+    code = "import sys, resume_lab.embedding; print({'sklearn', 'openai'} & set(sys.modules))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "set()"
