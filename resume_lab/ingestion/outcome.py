@@ -1,0 +1,99 @@
+"""What an ingestion did."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from resume_lab.ingestion.discovery import FileProblem
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """Files by what became of them, what was written for them, and what could not be read.
+
+    `added`, `changed` and `completed` (embeddings of another model were there) count files read,
+    `unchanged` those that were skipped. `embedded` texts went to the embedder in `requests` calls
+    of a server; `reused` ones had a vector already. `lost` names, by model, the files whose other
+    embeddings went with their old chunks. `seconds` is the time of each stage.
+    """
+
+    name: str
+    model: str
+    added: int = 0
+    changed: int = 0
+    completed: int = 0
+    unchanged: int = 0
+    removed: int = 0
+    missing: int = 0
+    problems: tuple[FileProblem, ...] = ()
+    chunks: int = 0
+    tokens: int = 0
+    embedded: int = 0
+    reused: int = 0
+    requests: int = 0
+    lost: Mapping[str, int] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """Say whether every file could be read."""
+        return not self.problems
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return asdict(self) | {"passed": self.passed}
+
+    def __str__(self) -> str:
+        """Say it in a few lines, the problems last."""
+        lines = [
+            f"{self.name} -> {self.model}",
+            f"files   {self._files()}",
+            f"chunks  {self._chunks()}",
+        ]
+        lines += self._notes()
+        lines += [f"FAILED  {problem}" for problem in self.problems]
+        return "\n".join(lines)
+
+    def _files(self) -> str:
+        counts = {
+            "new": self.added,
+            "changed": self.changed,
+            "embedded by one more model": self.completed,
+            "unchanged": self.unchanged,
+            "removed": self.removed,
+            "gone but kept": self.missing,
+            "failed": len(self.problems),
+        }
+        return ", ".join(f"{n:,} {what}" for what, n in counts.items() if n) or "none"
+
+    def _chunks(self) -> str:
+        if not self.chunks:
+            return "nothing to write"
+        calls = f" in {self.requests:,} requests" if self.requests else ""
+        reused = f", {self.reused:,} vectors reused" if self.reused else ""
+        return (
+            f"{self.chunks:,} written, {self.tokens:,} tokens; "
+            f"{self.embedded:,} texts embedded{calls}{reused}"
+        )
+
+    def _notes(self) -> list[str]:
+        return [
+            f"note    {files:,} changed files lost their embeddings of {model}: "
+            f"ingest again with that model"
+            for model, files in self.lost.items()
+        ]
+
+    def _repr_html_(self) -> str:
+        rows = {"files": self._files(), "chunks": self._chunks()}
+        body = [*rows.items(), *(("note", line[8:]) for line in self._notes())]
+        body += [("failed", str(problem)) for problem in self.problems]
+        cells = "".join(
+            f"<tr><th scope='row' style='text-align:left'>{what}</th>"
+            f"<td style='text-align:left'>{html.escape(text)}</td></tr>"
+            for what, text in body
+        )
+        caption = html.escape(f"{self.name}, embedded by {self.model}")
+        return f"<table><caption style='text-align:left'>{caption}</caption>{cells}</table>"
