@@ -88,9 +88,9 @@ def lies_behind(revision: str, at: str | None) -> bool:
         return not revision.startswith("+")
     with _command_errors():
         script = ScriptDirectory.from_config(_config())
-        wanted = script.get_revision(revision)
-        ways = script.iterate_revisions(at, "base") if at is not None else ()
-        return wanted is not None and wanted.revision in {r.revision for r in ways} - {at}
+        wanted = script.get_revision(revision).revision
+        way = script.iterate_revisions(at, "base") if at is not None else ()
+        return wanted != at and wanted in {passed.revision for passed in way}
 
 
 def is_current(engine: Engine) -> bool:

@@ -26,6 +26,11 @@ class FileProblem:
     line: int | None
     reason: str
 
+    def __str__(self) -> str:
+        """Say it on one line."""
+        place = self.file if self.line is None else f"{self.file}, line {self.line}"
+        return f"{place}: {self.reason}"
+
 
 @dataclass(frozen=True)
 class FoundFile:

@@ -96,4 +96,5 @@ class IngestReport:
             for what, text in body
         )
         caption = html.escape(f"{self.name}, embedded by {self.model}")
-        return f"<table><caption style='text-align:left'>{caption}</caption>{cells}</table>"
+        style = "text-align:left;white-space:nowrap"
+        return f"<table><caption style='{style}'>{caption}</caption>{cells}</table>"

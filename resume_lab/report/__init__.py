@@ -2,6 +2,7 @@
 
 from resume_lab.report.certainty import query_certainty, recall_distribution
 from resume_lab.report.decision import decision
+from resume_lab.report.evaluation import evaluation_chart, evaluation_table
 from resume_lab.report.explorer import Explorer, explorer
 from resume_lab.report.figures import (
     indexes_compared,
@@ -25,6 +26,8 @@ from resume_lab.report.text import text_table
 __all__ = [
     "Explorer",
     "decision",
+    "evaluation_chart",
+    "evaluation_table",
     "explorer",
     "frame_table",
     "growth_cost",

@@ -88,7 +88,7 @@ def nearest_chunks(
     undone to a savepoint, so that no setting stays in its transaction. Raises DataError for a
     vector that cannot be searched for.
     """
-    query = _as_text(vector)
+    query = query_text(vector)
     if k < 1:
         raise DataError(f"k is {k}; it must be at least 1.")
     with _transaction(bind) as connection:
@@ -119,7 +119,7 @@ def _transaction(bind: Engine | Connection) -> Iterator[Connection]:
         savepoint.rollback()
 
 
-def _as_text(vector: Sequence[float] | NDArray[np.floating[Any]]) -> str:
+def query_text(vector: Sequence[float] | NDArray[np.floating[Any]]) -> str:
     """Return the vector as pgvector reads it; raises DataError for one it would not take."""
     try:
         array = np.asarray(vector, dtype=np.float64)

@@ -1,0 +1,67 @@
+"""A connection of psycopg2 on which the statements of one `execute` are one transaction."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from psycopg2.extensions import TRANSACTION_STATUS_IDLE
+from psycopg2.extensions import connection as RawConnection  # noqa: N812
+from sqlalchemy.engine import Connection, Engine
+
+from resume_lab.database.indexes import raw_connection
+from resume_lab.database.session import translated_driver_errors
+from resume_lab.errors import DatabaseError, SchemaError
+
+_UNKNOWN = ("42P01", "42703")
+"""SQLSTATEs of a table and of a column that is not there."""
+
+
+@contextlib.contextmanager
+def borrowed(bind: Engine | Connection) -> Iterator[RawConnection]:
+    """Lend the connection under `bind`; its errors become DatabaseError, or SchemaError.
+
+    PostgreSQL runs several statements of one message as one transaction, so a setting and its
+    search take one round trip, no setting stays, and a transaction pooler keeps them together. In
+    a transaction under way all is undone to a savepoint instead. AUTOCOMMIT makes no difference.
+    """
+    if isinstance(bind, Engine):
+        with bind.connect() as connection, borrowed(connection) as raw:
+            yield raw
+        return
+    raw = raw_connection(bind)
+    with _explained_errors():
+        if raw.info.transaction_status == TRANSACTION_STATUS_IDLE:
+            with _autocommit(raw):
+                yield raw
+            return
+        savepoint = bind.begin_nested()
+        try:
+            yield raw
+        finally:
+            savepoint.rollback()
+
+
+@contextlib.contextmanager
+def _autocommit(raw: RawConnection) -> Iterator[None]:
+    before = raw.autocommit
+    raw.autocommit = True
+    try:
+        yield
+    finally:
+        if not raw.closed:
+            raw.autocommit = before
+
+
+@contextlib.contextmanager
+def _explained_errors() -> Iterator[None]:
+    try:
+        with translated_driver_errors():
+            yield
+    except DatabaseError as error:
+        if getattr(error.__cause__, "pgcode", None) not in _UNKNOWN:
+            raise
+        raise SchemaError(
+            "The tables are not there yet, or are older than this package.",
+            hint="Run `resume-lab migrate` first.",
+        ) from None

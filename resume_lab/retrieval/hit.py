@@ -1,0 +1,113 @@
+"""What a search found: chunks with their scores, for a terminal, a notebook or a machine."""
+
+from __future__ import annotations
+
+import html
+import textwrap
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+TEXT_WIDTH = 96
+SHOWN_CHARS = 300
+_NOTHING = "No chunk was found."
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A stored chunk. `score` is its cosine similarity to the question, -1 to 1, higher is nearer.
+
+    `headings` is the path of headings it stands under, as text. In a hybrid search `vector_rank`
+    and `word_rank` say at which place either side found it, from 1; None: it did not.
+    """
+
+    chunk_id: int
+    content: str
+    source_file: str
+    category: str | None
+    title: str | None
+    headings: str
+    chunk_index: int
+    metadata: Mapping[str, Any]
+    score: float
+    vector_rank: int | None
+    word_rank: int | None
+
+    @property
+    def place(self) -> str:
+        """Return where it stands: title, headings, file."""
+        path = " > ".join(part for part in (self.title, self.headings) if part)
+        return f"{path} ({self.source_file})" if path else self.source_file
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The hits of a question, best first; `explanation` says how they were found, if asked for."""
+
+    question: str
+    model: str
+    hits: tuple[Hit, ...]
+    explanation: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        """Number the hits: score, place, and how the content begins."""
+        parts = [_text(number, hit) for number, hit in enumerate(self, 1)] or [_NOTHING]
+        if self.explanation:
+            parts.append("\n".join(_wrapped(printable(self.explanation), "")))
+        return "\n\n".join(parts)
+
+    def _repr_html_(self) -> str:
+        left = "style='text-align:left'"
+        head = "".join(f"<th scope='col' {left}>{name}</th>" for name in ("", "score", "chunk"))
+        rows = "".join(
+            f"<tr><td>{number}</td><td>{_score(hit)}</td><td {left}><b>{html.escape(hit.place)}</b>"
+            f"<br>{html.escape(excerpt(hit.content))}</td></tr>"
+            for number, hit in enumerate(self, 1)
+        )
+        caption = html.escape(self.question) if self else _NOTHING
+        said = f"<p>{html.escape(self.explanation)}</p>" if self.explanation else ""
+        return (
+            f"<table><caption {left}>{caption}</caption><thead><tr>{head}</tr></thead>"
+            f"<tbody>{rows}</tbody></table>{said}"
+        )
+
+
+def printable(text: str) -> str:
+    """Return the text on one line, without characters that a terminal would obey."""
+    return "".join(character for character in " ".join(text.split()) if character.isprintable())
+
+
+def excerpt(text: str) -> str:
+    """Return how the text begins, printable, at most SHOWN_CHARS characters."""
+    line = printable(text)
+    return line if len(line) <= SHOWN_CHARS else f"{line[: SHOWN_CHARS - 1]}…"
+
+
+def _text(number: int, hit: Hit) -> str:
+    place = f"{number}. {_score(hit)}  {printable(hit.place)}"
+    return "\n".join([place, *_wrapped(excerpt(hit.content), "   ")])
+
+
+def _score(hit: Hit) -> str:
+    """Write the score and, after a hybrid search, the ranks."""
+    ranks = (("vector", hit.vector_rank), ("words", hit.word_rank))
+    named = ", ".join(f"{name} {rank}" for name, rank in ranks if rank is not None)
+    return f"{hit.score:.3f} ({named})" if named else f"{hit.score:.3f}"
+
+
+def _wrapped(text: str, indent: str) -> list[str]:
+    return textwrap.wrap(text, TEXT_WIDTH, initial_indent=indent, subsequent_indent=indent)

@@ -1,0 +1,49 @@
+"""The questions that people asked, as the queries of a workload."""
+
+from __future__ import annotations
+
+import numpy as np
+from sqlalchemy.engine import Engine
+
+from resume_lab.embedding import Embedder, embed
+from resume_lab.errors import DataError
+from resume_lab.retrieval.query_log import logged_questions
+from resume_lab.tuning import Workload
+from resume_lab.tuning.workload import (
+    DEFAULT_K,
+    DEFAULT_QUERIES,
+    embeddings_of,
+    read_stored,
+    stored_models,
+)
+
+
+def asked_workload(
+    engine: Engine,
+    embedder: Embedder,
+    *,
+    n_queries: int = DEFAULT_QUERIES,
+    k: int = DEFAULT_K,
+    seed: int = 0,
+) -> Workload:
+    """Return the stored embeddings of a model, asked for by the logged questions.
+
+    At most `n_queries` distinct questions, the newest, in random order so that each half is a
+    sample of all. Raises DataError if there are none, or nothing is stored of the model.
+    """
+    model, vectors = read_stored(engine, embedder.model)
+    questions = logged_questions(engine, n_queries)
+    if not questions:
+        raise DataError(
+            "No questions are logged yet.",
+            hint='`resume-lab ask "..."` logs what is asked, unless LOG_QUESTIONS is false.',
+        )
+    order = np.random.default_rng(seed).permutation(len(questions))
+    queries = embed(embedder, [questions[number] for number in order])
+    return Workload.of(
+        vectors,
+        queries,
+        k=k,
+        source=f"stored embeddings of {model}, asked by {len(questions):,} logged questions",
+        table=embeddings_of(model, partial=len(stored_models(engine)) > 1),
+    )

@@ -1,0 +1,82 @@
+"""How a search finds its rows: through the tuned index or by comparing all of them, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from psycopg2.extensions import cursor as Cursor  # noqa: N812
+
+from resume_lab.database.indexes import literal
+from resume_lab.retrieval.statements import Query
+from resume_lab.retrieval.tuned import Tuned, find_tuned
+from resume_lab.tuning.plans import parse
+
+FEW_ROWS = 2_000
+"""Where a filter leaves no more, all of them are compared: that is exact, and takes some 12 ms."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """The way of one search. `few` is how many rows the filter leaves, where these are few."""
+
+    tuned: Tuned | None
+    few: int | None = None
+
+    @property
+    def is_exact(self) -> bool:
+        """Say whether every row is compared."""
+        return self.tuned is None or self.few is not None
+
+    def statements(self, query: Query, *, explain: bool = False) -> str:
+        """Return the settings and the search, or its plan, to be sent as one message."""
+        search = query.search(exact=self.is_exact)
+        if explain:
+            search = f"EXPLAIN (FORMAT JSON) {search}"
+        if self.tuned is None or self.is_exact:
+            return search
+        values = (
+            f"set_config({literal(name)}, {literal(value)}, true)"
+            for name, value in self.tuned.settings.items()
+        )
+        # The constant loads pgvector's library, without which a value is not checked.
+        return f"SELECT '[1]'::vector, {', '.join(values)}; {search}"
+
+
+def find_route(cursor: Cursor, query: Query) -> Route:
+    """Look up the tuned index of the model and, under a filter, whether few rows are left."""
+    tuned = find_tuned(cursor, query.model)
+    if tuned is None or not query.is_filtered:
+        return Route(tuned)
+    matching = _count(cursor, query, at_most=FEW_ROWS + 1)
+    return Route(tuned, matching if matching <= FEW_ROWS else None)
+
+
+def _count(cursor: Cursor, query: Query, at_most: int | None = None) -> int:
+    cursor.execute(query.count(at_most), query.parameters)
+    ((count,),) = cursor.fetchall()
+    return int(count)
+
+
+def explain(cursor: Cursor, query: Query, route: Route) -> str:
+    """Say what was done with the vector, and why; asks PostgreSQL for its plan."""
+    matching = "that match the filter " if query.is_filtered else ""
+    if route.tuned is None:
+        rows = _count(cursor, query)
+        return f"Exact: no tuned index for {query.model}; {rows:,} rows {matching}were compared."
+    if route.few is not None:
+        return f"Exact: only {route.few:,} rows match the filter."
+    index, finding = route.tuned.name(cursor), route.tuned.finding
+    cursor.execute(route.statements(query, explain=True), query.parameters)
+    ((document,),) = cursor.fetchall()
+    plan = parse(document[0])
+    if not plan.uses(index):
+        return f"PostgreSQL did not take the tuned index {index} but {plan.summary}."
+    why, when = f"lists that hold fewer than {query.k} rows", "when it was tuned"
+    if query.is_filtered:
+        why, when = "the filter", f"{when}, without a filter"
+    needs = "".join(f", {name} {value}" for name, value in finding.needs.items())
+    return (
+        f"Tuned index {index}, {finding.probes} of {finding.lists} lists probed{needs}, "
+        f"iterative scan on because of {why}; "
+        f"recall@{finding.k} was {finding.recall:.3f} {when}."
+    )
