@@ -1,4 +1,4 @@
-"""The commands: connect, migrate, seed, tune, open the notebooks."""
+"""The commands: connect, migrate, seed, tune, ingest and ask, open the notebooks."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import typer
 
 from resume_lab import seeding
 from resume_lab.cli.console import Group, Json, Yes, confirm, print_json, progress
+from resume_lab.cli.content import ask_command, ingest_command, search_command
 from resume_lab.cli.db import db
 from resume_lab.cli.rollout import drift_command, rollout_command
 from resume_lab.cli.runs import runs_command
@@ -74,14 +75,13 @@ def migrate(
     """
     if not to.strip():
         raise ConfigError("--to is blank.", hint="Give a revision, or head, base, -1.")
-    back = to == "base" or to.startswith("-")
     if sql:
-        _print_sql(to, back=back, as_json=as_json)
+        _print_sql(to, back=schema.lies_behind(to, None), as_json=as_json)
         return
     settings = Settings()
     engine = open_engine(settings)
     before = schema.current(engine)
-    if back:
+    if schema.lies_behind(to, before):
         confirm(
             settings,
             f"Going back to {to} undoes migrations, and may drop tables with their rows.",
@@ -169,6 +169,9 @@ app.command("runs", short_help="List the runs of tune, or show the difference of
 )
 app.command("rollout", short_help="Write a run's recommendation as a migration.")(rollout_command)
 app.command("drift", short_help="Measure what the index in use is worth today.")(drift_command)
+app.command("ingest", short_help="Read a folder of Markdown into the tables.")(ingest_command)
+app.command("search", short_help="Find the passages nearest to a question.")(search_command)
+app.command("ask", short_help="Answer a question from the passages, with sources.")(ask_command)
 
 
 @app.command(short_help="Open JupyterLab on the first notebook.")

@@ -10,6 +10,7 @@ import typer
 from resume_lab.cli.console import Json, print_json
 from resume_lab.config import Settings
 from resume_lab.database import open_engine
+from resume_lab.embedding import stored_model
 from resume_lab.errors import ConfigError, ExperimentError
 from resume_lab.rollout import drift, migration
 from resume_lab.tuning import runs
@@ -142,7 +143,7 @@ def drift_command(
     if table is not None and column is not None:
         measured = drift.own_table(engine, table, column, where)
     else:
-        measured = drift.stored_table(engine, model)
+        measured = drift.stored_table(engine, model and stored_model(model))
     found = drift.measure_drift(engine, measured, n_queries=queries, k=k, target_recall=target)
     print_json(found.as_dict()) if as_json else typer.echo(str(found))
     raise typer.Exit(1 if found.is_below_target else 0)

@@ -12,13 +12,17 @@ from resume_lab.cli.asked import Asked
 from resume_lab.cli.console import progress
 from resume_lab.config import AppEnv, Settings
 from resume_lab.database import schema
+from resume_lab.embedding import make_embedder, stored_model
 from resume_lab.errors import ConfigError, DataError
+from resume_lab.retrieval.questions import asked_workload
 from resume_lab.tuning import Workload, stored_models
 from resume_lab.tuning.table import TableSource, read_table
 from resume_lab.vectors import Kind, Metric
 
 DEFAULT_ROWS = 20_000
 DEFAULT_KIND = Kind.CLUSTERED
+LOGGED = "query_logs"
+"""Where the questions that people asked are kept."""
 
 
 def check_one_source(asked: Asked) -> None:
@@ -47,12 +51,27 @@ def check_one_source(asked: Asked) -> None:
         "--max-rows": asked.max_rows,
     }
     without = [name for name, value in of_table.items() if value is not None]
-    if asked.table is None and without:
+    if asked.table is None and without == ["--queries-from"]:
+        _check_logged(asked, named)
+    elif asked.table is None and without:
         raise ConfigError(f"{without[0]} needs --table.")
     if asked.metric is not None and asked.table is None and asked.vectors is None:
         raise ConfigError(
             "--metric needs --vectors or --table.",
             hint="The project's own tables and generated vectors are searched by cosine distance.",
+        )
+
+
+def _check_logged(asked: Asked, named: dict[str, bool]) -> None:
+    if asked.queries_from != LOGGED:
+        raise ConfigError(
+            f"--queries-from needs --table, or is {LOGGED}.",
+            hint=f"--queries-from {LOGGED} asks the stored embeddings what people asked.",
+        )
+    if named["--vectors"] or named["--rows with --kind"]:
+        raise ConfigError(
+            f"--queries-from {LOGGED} asks stored embeddings; "
+            "--vectors, --rows and --kind exclude it."
         )
 
 
@@ -96,10 +115,17 @@ def stored_workload(
             **at_most,
         )
     schema.make_current(engine)
+    if asked.queries_from == LOGGED:
+        embedder = make_embedder(asked.model, settings)
+        return asked_workload(engine, embedder, n_queries=asked.queries, k=asked.k, seed=asked.seed)
     if asked.model is None:
         _seed_if_empty(settings, engine, to_stderr=to_stderr)
     return Workload.stored(
-        engine, embedding_model=asked.model, n_queries=asked.queries, seed=asked.seed, k=asked.k
+        engine,
+        embedding_model=asked.model and stored_model(asked.model),
+        n_queries=asked.queries,
+        seed=asked.seed,
+        k=asked.k,
     )
 
 

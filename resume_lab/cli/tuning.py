@@ -76,7 +76,10 @@ def tune_command(
     ] = None,
     queries_from: Annotated[
         str | None,
-        typer.Option(metavar="TABLE.COLUMN", help="Ask these vectors instead of held-out rows."),
+        typer.Option(
+            metavar="TABLE.COLUMN",
+            help="Ask these vectors instead of held-out rows; query_logs asks what people asked.",
+        ),
     ] = None,
     max_rows: Annotated[
         int | None,

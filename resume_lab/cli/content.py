@@ -1,0 +1,149 @@
+"""`resume-lab ingest`, `search` and `ask`: Markdown in, passages and answers out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from resume_lab.cli.console import Json, print_json, progress
+from resume_lab.config import Settings
+from resume_lab.errors import ConfigError
+from resume_lab.ingestion import CHUNK_SIZE, OVERLAP, ingest_content, remove_content
+from resume_lab.retrieval import By, search
+
+DEFAULT_K = 5
+
+Model = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="The embedding model (EMBEDDING_MODEL, else lexical)."),
+]
+Question = Annotated[str, typer.Argument(metavar="QUESTION", help="The question, in quotes.")]
+K = Annotated[int, typer.Option("-k", "--k", metavar="N", help="Passages to find.")]
+Category = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Only passages of this category.")
+]
+Tags = Annotated[
+    list[str] | None,
+    typer.Option("--tag", metavar="TAG", help="Only passages with this tag; may be repeated."),
+]
+Source = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Only passages from this folder's files.")
+]
+
+
+def ingest_command(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of Markdown files.")],
+    model: Model = None,
+    chunk_size: Annotated[
+        int, typer.Option(metavar="TOKENS", help="Tokens of a chunk.")
+    ] = CHUNK_SIZE,
+    overlap: Annotated[
+        int, typer.Option(metavar="TOKENS", help="Tokens repeated from the chunk before.")
+    ] = OVERLAP,
+    name: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Name of its rows (the path from the project)."),
+    ] = None,
+    keep_missing: Annotated[
+        bool, typer.Option("--keep-missing", help="Keep the rows of files that are gone.")
+    ] = False,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Remove all that was ingested from the folder.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Read Markdown files with front matter, split them, embed the chunks, store all of it.
+
+    Run again, it does what is left: unchanged files cost nothing, changed ones are replaced, those
+    that are gone are removed. Exit code 1 if a file could not be read; the others go in.
+    """
+    if remove:
+        if model is not None or keep_missing:
+            raise ConfigError("--remove excludes --model and --keep-missing.")
+        files = remove_content(folder, name=name)
+        print_json({"removed": files}) if as_json else typer.echo(f"{files:,} files removed.")
+        return
+    report = ingest_content(
+        folder,
+        embedding_model=model,
+        chunk_size=chunk_size,
+        overlap=overlap,
+        name=name,
+        keep_missing=keep_missing,
+        progress=progress(),
+    )
+    print_json(report.as_dict()) if as_json else typer.echo(str(report))
+    raise typer.Exit(0 if report.passed else 1)
+
+
+def search_command(
+    question: Question,
+    k: K = DEFAULT_K,
+    category: Category = None,
+    tags: Tags = None,
+    model: Model = None,
+    source: Source = None,
+    by: Annotated[
+        By, typer.Option(help="What counts: vectors, words, or both fused.")
+    ] = By.VECTORS,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say which search it was, and why.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Find the passages nearest to a question, with their cosine similarities."""
+    result = search(
+        question,
+        k=k,
+        category=category,
+        tags=tags,
+        model=model,
+        source=source,
+        by=by,
+        explain=explain,
+    )
+    print_json(result.as_dict()) if as_json else typer.echo(str(result))
+
+
+def ask_command(
+    question: Question,
+    k: K = DEFAULT_K,
+    category: Category = None,
+    tags: Tags = None,
+    source: Source = None,
+    model: Model = None,
+    passages: Annotated[
+        bool, typer.Option("--passages", help="Show the best passages; ask no model.")
+    ] = False,
+    log: Annotated[
+        bool, typer.Option(help="Keep the question and its answer in query_logs.")
+    ] = True,
+    as_json: Json = False,
+) -> None:
+    """Answer a question from the stored passages, with numbered sources.
+
+    With OPENAI_API_KEY or OPENAI_BASE_URL a model writes the answer from the passages alone, and
+    its citations are checked. Without, the best passages are shown as they stand.
+    """
+    from resume_lab.generation import ask
+
+    settings = Settings()
+    answer = ask(
+        question,
+        k=k,
+        category=category,
+        tags=tags,
+        source=source,
+        model=model,
+        answer_by="passages" if passages else None,
+        log=log and settings.log_questions,
+        on_text=None if as_json else _stream,
+        settings=settings,
+    )
+    print_json(answer.as_dict()) if as_json else typer.echo(answer.after_text())
+
+
+def _stream(text: str) -> None:
+    typer.echo(text, nl=False)
