@@ -12,7 +12,7 @@ import queue
 import struct
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import psycopg2
@@ -29,6 +29,8 @@ HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)
 TRAILER = struct.pack(">h", -1)
 NULL = struct.pack(">i", -1)
 _READ_BYTES = 1 << 20
+
+T = TypeVar("T")
 
 Column = NDArray[Any] | bytes
 """One column of a batch: int32 (n,), float32 (n, dim) for vectors, or one value for all rows."""
@@ -179,12 +181,12 @@ def _fill(batch: NDArray[np.void], number: int, column: Column) -> None:
 
 
 @contextlib.contextmanager
-def ahead(batches: Iterable[bytes], *, depth: int = 4) -> Iterator[Iterator[bytes]]:
+def ahead(batches: Iterable[T], *, depth: int = 4) -> Iterator[Iterator[T]]:
     """Make the next batches on a thread while the server takes the last one.
 
     At most `depth` batches wait, so memory stays flat. An error on the thread is raised here.
     """
-    ready: queue.Queue[bytes | BaseException | None] = queue.Queue(depth)
+    ready: queue.Queue[T | BaseException | None] = queue.Queue(depth)
     stopped = threading.Event()
 
     def produce() -> None:
@@ -197,7 +199,7 @@ def ahead(batches: Iterable[bytes], *, depth: int = 4) -> Iterator[Iterator[byte
         except BaseException as error:  # handed to the thread that consumes
             ready.put(error)
 
-    def consume() -> Iterator[bytes]:
+    def consume() -> Iterator[T]:
         while (item := ready.get()) is not None:
             if isinstance(item, BaseException):
                 raise item
@@ -228,7 +230,7 @@ def encode_rows(rows: Iterable[Sequence[bytes | None]]) -> bytes:
 
 def vector_text(vector: NDArray[np.float32]) -> str:
     """Return a vector, shape (dim,), as pgvector reads it; nine digits carry a float32 whole."""
-    return "[" + ",".join(f"{x:.9g}" for x in vector.tolist()) + "]"
+    return f"[{','.join(['%.9g'] * len(vector))}]" % tuple(vector.tolist())
 
 
 def int4(value: int) -> bytes:

@@ -17,7 +17,8 @@ class IngestReport:
     `added`, `changed` and `completed` (embeddings of another model were there) count files read,
     `unchanged` those that were skipped. `embedded` texts went to the embedder in `requests` calls
     of a server; `reused` ones had a vector already. `lost` names, by model, the files whose other
-    embeddings went with their old chunks. `seconds` is the time of each stage.
+    embeddings went with their old chunks. `seconds` is the time of each stage; reading and
+    splitting go on while others run, so their sum is more than `total_s`.
     """
 
     name: str
@@ -36,6 +37,7 @@ class IngestReport:
     requests: int = 0
     lost: Mapping[str, int] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
+    total_s: float = 0.0
 
     @property
     def passed(self) -> bool:

@@ -1,6 +1,7 @@
 """Markdown files into the tables: read, split, embedded, written, a batch of files at a time.
 
-A file stands in the tables whole or not at all. What is there already is known by the hash of the
+The next files are read and split while the server writes. A file stands in the tables whole or not
+at all. What is there already is known by the hash of the
 file, so the same command again does only what is left, and asks for no embedding twice: neither of
 a text that stands in the tables, nor of one that a killed process had received.
 """
@@ -22,6 +23,7 @@ from tqdm.auto import tqdm
 
 from resume_lab.config import Settings, project_root
 from resume_lab.database import schema
+from resume_lab.database.copy import ahead
 from resume_lab.database.indexes import raw_connection
 from resume_lab.database.interrupt import interruptible
 from resume_lab.database.session import open_engine
@@ -29,22 +31,14 @@ from resume_lab.embedding import Embedder, make_embedder
 from resume_lab.errors import ConfigError, DataError, LabError
 from resume_lab.ingestion import store
 from resume_lab.ingestion.chunking import check_sizes
-from resume_lab.ingestion.discovery import (
-    FileProblem,
-    Found,
-    FoundFile,
-    find_markdown,
-    printable,
-)
+from resume_lab.ingestion.discovery import Found, find_markdown
 from resume_lab.ingestion.journal import Journal
-from resume_lab.ingestion.markdown import MAX_BYTES, UnreadableFile, too_large
 from resume_lab.ingestion.outcome import IngestReport
-from resume_lab.ingestion.prepare import Chunking, PreparedFile, file_hash, prepare
+from resume_lab.ingestion.prepare import Chunking, PreparedFile
+from resume_lab.ingestion.reading import Batch, read_batches
 
 CHUNK_SIZE = 512
 OVERLAP = 50
-BATCH_CHUNKS = 1_000
-"""A batch of files is written when it has this many chunks."""
 
 
 def ingest_content(
@@ -142,20 +136,26 @@ class _Run:
     def ingest(
         self, name: str, found: Found, *, keep_missing: bool, progress: bool
     ) -> IngestReport:
+        start = time.perf_counter()
         self._report = replace(self._report, name=name, problems=found.problems)
         with self._timed("look up"), self._engine.connect() as connection:
             self._stored = store.stored_files(connection, f"{name}/")
         self._known = store.known_texts(self._stored.values(), self._embedder.model)
-        with tqdm(total=len(found.files), unit="file", desc=name, disable=not progress) as bar:
-            for batch, done in self._batches(found.files):
+        batches = read_batches(found.files, self._stored, self._chunking, self._embedder.model)
+        with (
+            tqdm(total=len(found.files), unit="file", desc=name, disable=not progress) as bar,
+            ahead(batches, depth=1) as read,
+        ):
+            for batch in read:
                 self._finish(batch, len(found.files))
-                bar.update(done)
+                bar.update(batch.seen)
         self._drop_missing(found, keep_missing=keep_missing)
         if self._report.chunks or self._report.completed or self._report.removed:
             self._analyze()
         if self._journal is not None:
             self._journal.forget()
-        return replace(self._report, seconds=dict(self._seconds))
+        total_s = time.perf_counter() - start
+        return replace(self._report, seconds=dict(self._seconds), total_s=total_s)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -170,52 +170,17 @@ class _Run:
         sums = {field: getattr(self._report, field) + n for field, n in more.items()}
         self._report = replace(self._report, **sums)
 
-    def _batches(self, files: tuple[FoundFile, ...]) -> Iterator[tuple[list[PreparedFile], int]]:
-        """Yield files to write, and how many were looked at for them."""
-        batch: list[PreparedFile] = []
-        seen = chunks = 0
-        for found in files:
-            seen += 1
-            prepared = self._prepared(found)
-            if prepared is not None:
-                batch.append(prepared)
-                chunks += len(prepared.chunks)
-            if chunks >= BATCH_CHUNKS:
-                yield batch, seen
-                batch, seen, chunks = [], 0, 0
-        yield batch, seen
-
-    def _prepared(self, found: FoundFile) -> PreparedFile | None:
-        """Read and split a file; None for one that is stored as it is, or cannot be read."""
-        try:
-            with self._timed("read"):
-                data = _read(found.path)
-            if self._is_done(found, data):
-                self._count(unchanged=1)
-                return None
-            with self._timed("split"):
-                return prepare(found, data, self._chunking)
-        except UnreadableFile as error:
-            problem = FileProblem(printable(found.source_file), error.line, error.reason)
-            self._report = replace(self._report, problems=(*self._report.problems, problem))
-            return None
-
-    def _is_done(self, found: FoundFile, data: bytes) -> bool:
-        stored = self._stored.get(found.source_file)
-        return (
-            stored is not None
-            and stored.chunking == str(self._chunking)
-            and stored.file_hash == file_hash(data)
-            and stored.is_embedded(self._embedder.model)
-        )
-
-    def _finish(self, batch: list[PreparedFile], total: int) -> None:
+    def _finish(self, batch: Batch, total: int) -> None:
         """Embed and write a batch; an error says how far it went."""
-        if not batch:
+        self._seconds["read"] += batch.read_s
+        self._seconds["split"] += batch.split_s
+        self._count(unchanged=batch.unchanged)
+        problems = (*self._report.problems, *batch.problems)
+        self._report = replace(self._report, problems=problems)
+        if not batch.files:
             return
         try:
-            vectors = self._vectors(batch)
-            self._write(batch, vectors)
+            self._write(batch.files, self._vectors(batch.files))
         except LabError as error:
             done = self._report.added + self._report.changed + self._report.completed
             error.hint = (
@@ -224,8 +189,8 @@ class _Run:
             ).strip()
             raise
 
-    def _vectors(self, batch: list[PreparedFile]) -> dict[str, NDArray[np.float32]]:
-        texts = {c.text_hash: c.embedded_text for file in batch for c in file.chunks}
+    def _vectors(self, files: list[PreparedFile]) -> dict[str, NDArray[np.float32]]:
+        texts = {c.text_hash: c.embedded_text for file in files for c in file.chunks}
         with self._timed("reuse"):
             vectors = self._present(texts)
         self._count(reused=len(vectors))
@@ -254,7 +219,7 @@ class _Run:
                 vectors |= store.read_vectors(connection, model, chunk_ids)
         return vectors
 
-    def _write(self, batch: list[PreparedFile], vectors: store.Vectors) -> None:
+    def _write(self, files: list[PreparedFile], vectors: store.Vectors) -> None:
         with (
             self._timed("write"),
             schema.translated_errors(),
@@ -262,14 +227,14 @@ class _Run:
         ):
             written = interruptible(
                 raw_connection(connection),
-                lambda: store.write(connection, self._embedder.model, batch, vectors),
+                lambda: store.write(connection, self._embedder.model, files, vectors),
             )
         self._count(
             added=written.added,
             changed=written.changed,
             completed=written.completed,
             chunks=written.chunks,
-            tokens=sum(c.chunk.tokens for file in batch for c in file.chunks),
+            tokens=sum(c.chunk.tokens for file in files for c in file.chunks),
         )
         lost = Counter(self._report.lost) + written.lost
         self._report = replace(self._report, lost=dict(lost))
@@ -293,13 +258,3 @@ class _Run:
     def _analyze(self) -> None:
         with self._timed("write"), self._engine.begin() as connection:
             connection.execute(sa.text("ANALYZE document_chunks, chunk_embeddings"))
-
-
-def _read(path: Path) -> bytes:
-    try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise too_large(size)
-        return path.read_bytes()
-    except OSError as error:
-        raise UnreadableFile(f"cannot be read: {error.strerror or error}") from None

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Engine
 from resume_lab.config import Settings
 from resume_lab.database.session import engine_for
 from resume_lab.errors import ConfigError, DataError, SchemaError, ServiceError
-from resume_lab.ingestion import IngestReport, ingest_content, pipeline, remove_content
+from resume_lab.ingestion import IngestReport, ingest_content, pipeline, reading, remove_content
 from tests.ingestion.embedders import Recording, vector_of
 
 WORDS = ["compiler", "navy", "computer", "subroutine", "officer", "lecture", "machine", "relay"]
@@ -235,7 +235,7 @@ def test_a_bad_file_stops_no_other_and_keeps_the_rows_it_had(
 def test_an_embedder_that_fails_half_way_is_not_asked_again_for_what_it_gave(
     content: Path, database: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "BATCH_CHUNKS", 1)
+    monkeypatch.setattr(reading, "BATCH_CHUNKS", 1)
 
     def fail(request: int) -> None:
         if request == 2:
