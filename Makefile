@@ -36,6 +36,9 @@ bench: $(READY) ## Print the figures of README's tables (about an hour; leave th
 	@$(BIN)/python -m benchmarks.exact_speed
 	@$(BIN)/python -m benchmarks.prediction
 	@$(BIN)/python -m benchmarks.tuner
+	@$(BIN)/python -m benchmarks.ingestion
+	@$(BIN)/python -m benchmarks.search_overhead
+	@$(BIN)/python -m benchmarks.labelled
 
 pictures: $(READY) ## Measure again and redraw the pictures of the README
 	@$(BIN)/python -m benchmarks.pictures
