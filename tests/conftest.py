@@ -1,5 +1,7 @@
 """Two embedded servers, 18 and 16, and a database of its own for each test that asks."""
 
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -19,19 +21,23 @@ TEMPLATE = "migrated"
 
 
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], EmbeddedServer]]:
+def servers() -> Iterator[Callable[[int], EmbeddedServer]]:
+    """Start servers outside pytest's folder, which another run at the same time closes to them."""
     started: dict[int, EmbeddedServer] = {}
+    folders: list[Path] = []
 
     def get(version: int) -> EmbeddedServer:
         if version not in started:
-            lab_dir: Path = tmp_path_factory.mktemp(f"lab{version}")
-            started[version] = EmbeddedServer(lab_dir, version=version, extra_settings=QUICK)
+            folders.append(Path(tempfile.mkdtemp(prefix=f"lab{version}-")))
+            started[version] = EmbeddedServer(folders[-1], version=version, extra_settings=QUICK)
             started[version].use()
         return started[version]
 
     yield get
     for server in started.values():
         server.leave()
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="session", params=[18, 16], ids=["pg18", "pg16"])
