@@ -6,11 +6,13 @@ Each way to cut the files is ingested under a name of its own into a new databas
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from benchmarks.seed_speed import empty_database
 from resume_lab.config import Settings, project_root
 from resume_lab.embedding import make_embedder
+from resume_lab.errors import LabError
 from resume_lab.ingestion import ingest_content
 from resume_lab.retrieval import By, evaluate_search, read_questions
 
@@ -47,4 +49,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except LabError as error:
+        sys.exit(f"Error: {error}")

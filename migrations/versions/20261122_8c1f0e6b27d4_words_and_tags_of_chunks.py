@@ -18,16 +18,22 @@ depends_on: str | Sequence[str] | None = None
 
 # Made-up rows have no words worth finding, and a tsvector holds at most 1 MB.
 WORDS = """
-CASE WHEN metadata_json ? 'lab'::text THEN NULL::tsvector ELSE
+CASE WHEN metadata_json = '{"lab": true}'::jsonb THEN NULL::tsvector ELSE
 setweight(to_tsvector('english'::regconfig, COALESCE(document_title, ''::character varying)::text), 'A'::"char")
 || setweight(to_tsvector('english'::regconfig, COALESCE(metadata_json #>> '{resume_lab,headings}'::text[], ''::text)), 'B'::"char")
-|| to_tsvector('english'::regconfig, "left"(content, 200000))
+|| to_tsvector('english'::regconfig, "left"(content, 100000))
+|| CASE WHEN chunk_index = 0 AND jsonb_typeof(metadata_json) = 'object'::text THEN
+to_tsvector('english'::regconfig, "left"((metadata_json - 'resume_lab'::text)::text, 50000))
+ELSE ''::tsvector END
 END
 """  # noqa: E501
 
 
 def upgrade() -> None:
-    """Keep the words of every chunk, title and headings weighing more; index them and the tags."""
+    """Keep the words of chunks, in the first of a file those of its front matter too; index them.
+
+    Title and headings weigh more. The tags are indexed with all of the metadata.
+    """
     op.add_column(
         "document_chunks",
         sa.Column(

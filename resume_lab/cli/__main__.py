@@ -1,5 +1,5 @@
 """`python -m resume_lab.cli` is `resume-lab`."""
 
-from resume_lab.cli.app import main
+from resume_lab.cli import main
 
 main()

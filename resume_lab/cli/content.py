@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from resume_lab.cli.console import Json, print_json, progress
+from resume_lab.cli.console import Json, Yes, confirm, print_json, progress
 from resume_lab.config import Settings
-from resume_lab.errors import ConfigError
+from resume_lab.errors import ConfigError, LabError
 from resume_lab.ingestion import CHUNK_SIZE, OVERLAP, ingest_content, remove_content
 from resume_lab.retrieval import By, search
 
@@ -34,7 +33,7 @@ Source = Annotated[
 
 
 def ingest_command(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder of Markdown files.")],
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="The folder of Markdown files.")],
     model: Model = None,
     chunk_size: Annotated[
         int, typer.Option(metavar="TOKENS", help="Tokens of a chunk.")
@@ -52,6 +51,7 @@ def ingest_command(
     remove: Annotated[
         bool, typer.Option("--remove", help="Remove all that was ingested from the folder.")
     ] = False,
+    yes: Yes = False,
     as_json: Json = False,
 ) -> None:
     """Read Markdown files with front matter, split them, embed the chunks, store all of it.
@@ -62,18 +62,23 @@ def ingest_command(
     if remove:
         if model is not None or keep_missing:
             raise ConfigError("--remove excludes --model and --keep-missing.")
+        confirm(Settings(), f"This removes what was ingested from {name or folder}.", yes)
         files = remove_content(folder, name=name)
         print_json({"removed": files}) if as_json else typer.echo(f"{files:,} files removed.")
         return
-    report = ingest_content(
-        folder,
-        embedding_model=model,
-        chunk_size=chunk_size,
-        overlap=overlap,
-        name=name,
-        keep_missing=keep_missing,
-        progress=progress(),
-    )
+    try:
+        report = ingest_content(
+            folder,
+            embedding_model=model,
+            chunk_size=chunk_size,
+            overlap=overlap,
+            name=name,
+            keep_missing=keep_missing,
+            progress=progress(),
+        )
+    except KeyboardInterrupt:
+        typer.echo("\nFiles that are stored stay; the same command goes on from there.", err=True)
+        raise
     print_json(report.as_dict()) if as_json else typer.echo(str(report))
     raise typer.Exit(0 if report.passed else 1)
 
@@ -118,8 +123,11 @@ def ask_command(
         bool, typer.Option("--passages", help="Show the best passages; ask no model.")
     ] = False,
     log: Annotated[
-        bool, typer.Option(help="Keep the question and its answer in query_logs.")
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--log/--no-log", help="Keep the question and answer in query_logs (LOG_QUESTIONS)."
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Answer a question from the stored passages, with numbered sources.
@@ -129,21 +137,36 @@ def ask_command(
     """
     from resume_lab.generation import ask
 
-    settings = Settings()
-    answer = ask(
-        question,
-        k=k,
-        category=category,
-        tags=tags,
-        source=source,
-        model=model,
-        answer_by="passages" if passages else None,
-        log=log and settings.log_questions,
-        on_text=None if as_json else _stream,
-        settings=settings,
-    )
+    stream = _Stream()
+    try:
+        answer = ask(
+            question,
+            k=k,
+            category=category,
+            tags=tags,
+            source=source,
+            model=model,
+            answer_by="passages" if passages else None,
+            log=log,
+            on_text=None if as_json else stream.add,
+        )
+    except LabError:
+        stream.end()
+        raise
     print_json(answer.as_dict()) if as_json else typer.echo(answer.after_text())
 
 
-def _stream(text: str) -> None:
-    typer.echo(text, nl=False)
+class _Stream:
+    """An answer on the terminal as it comes."""
+
+    def __init__(self) -> None:
+        self._has_begun = False
+
+    def add(self, text: str) -> None:
+        self._has_begun = True
+        typer.echo(text, nl=False)
+
+    def end(self) -> None:
+        """End the line that an answer broke off on, so that an error has its own."""
+        if self._has_begun:
+            typer.echo("\n")

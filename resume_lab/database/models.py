@@ -41,10 +41,13 @@ EMBEDDING_COLUMNS = ("chunk_id", "embedding", "embedding_model")
 
 # As PostgreSQL shows it, so that `alembic check` sees no difference.
 SEARCH_WORDS = """
-CASE WHEN metadata_json ? 'lab'::text THEN NULL::tsvector ELSE
+CASE WHEN metadata_json = '{"lab": true}'::jsonb THEN NULL::tsvector ELSE
 setweight(to_tsvector('english'::regconfig, COALESCE(document_title, ''::character varying)::text), 'A'::"char")
 || setweight(to_tsvector('english'::regconfig, COALESCE(metadata_json #>> '{resume_lab,headings}'::text[], ''::text)), 'B'::"char")
-|| to_tsvector('english'::regconfig, "left"(content, 200000))
+|| to_tsvector('english'::regconfig, "left"(content, 100000))
+|| CASE WHEN chunk_index = 0 AND jsonb_typeof(metadata_json) = 'object'::text THEN
+to_tsvector('english'::regconfig, "left"((metadata_json - 'resume_lab'::text)::text, 50000))
+ELSE ''::tsvector END
 END
 """  # noqa: E501
 

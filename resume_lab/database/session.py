@@ -65,6 +65,19 @@ def open_engine(settings: Settings | None = None) -> Engine:
     return engine_for(settings.url or server(settings).use())
 
 
+@contextlib.contextmanager
+def lent_engine(engine: Engine | None, settings: Settings | None = None) -> Iterator[Engine]:
+    """Lend the engine given; without one open one, and close its connections at the end."""
+    if engine is not None:
+        yield engine
+        return
+    opened = open_engine(settings)
+    try:
+        yield opened
+    finally:
+        opened.dispose()
+
+
 def engine_for(url: sa.URL, **options: Any) -> Engine:
     """Return an engine whose errors show neither parameters nor passwords."""
     connect_args = {"application_name": "resume_lab"}

@@ -20,6 +20,9 @@ LEXICAL_MODEL = "lexical/hashing-1536"
 MADE_UP = ("synthetic", "file")
 """First parts of the names of vectors that were generated or read from a file."""
 
+MAX_MODEL_CHARS = 200
+"""Characters of a model's name that the database keeps."""
+
 DIM = 1536
 """Dimensions of every embedding; the column that keeps them has as many."""
 
@@ -48,17 +51,22 @@ def embed(embedder: Embedder, texts: Sequence[str]) -> NDArray[np.float32]:
 
 
 def stored_model(name: str) -> str:
-    """Return the `embedding_model` that a model's name stands for."""
+    """Return the `embedding_model` that a model's name stands for.
+
+    Raises ConfigError for a name that the database or a terminal cannot take.
+    """
+    _check_name(name)
     return LEXICAL_MODEL if name == LEXICAL else name
 
 
 def make_embedder(model: str | None = None, settings: Settings | None = None) -> Embedder:
     """Return the embedder of `model`, by default that of the settings; nothing is connected.
 
-    Raises ConfigError for a model that needs a server where neither key nor server is given.
+    Raises ConfigError for a name that no model can have, and for a model that needs a server where
+    neither key nor server is given.
     """
     settings = settings or Settings()
-    model = stored_model(model or settings.embedding_model)
+    model = stored_model(settings.embedding_model if model is None else model)
     if model == LEXICAL_MODEL:
         from resume_lab.embedding.lexical import LexicalEmbedder  # slow to import: scikit-learn
 
@@ -72,3 +80,18 @@ def make_embedder(model: str | None = None, settings: Settings | None = None) ->
     from resume_lab.embedding.remote import RemoteEmbedder  # slow to import: openai
 
     return RemoteEmbedder(model, settings)
+
+
+def _check_name(name: str) -> None:
+    if not name.strip():
+        wrong = "is blank"
+    elif len(name) > MAX_MODEL_CHARS:
+        wrong = f"has {len(name):,} characters, at most {MAX_MODEL_CHARS}"
+    elif not name.isprintable():
+        wrong = "holds a character that cannot be printed"
+    else:
+        return
+    raise ConfigError(
+        f"The model's name {wrong}.",
+        hint=f"Name it as its server does, such as text-embedding-3-small, or take {LEXICAL}.",
+    )

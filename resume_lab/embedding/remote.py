@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import openai
@@ -17,6 +18,7 @@ from resume_lab.config import Settings
 from resume_lab.embedding.embedder import DIM
 from resume_lab.embedding.service import (
     check_service,
+    is_openai,
     openai_client,
     service_error,
     translated_service_errors,
@@ -25,11 +27,20 @@ from resume_lab.embedding.texts import check_texts
 from resume_lab.embedding.tokens import count_tokens
 from resume_lab.errors import ConfigError, DataError
 
-MAX_INPUTS = 2048
-"""Texts that OpenAI takes in a request."""
 
-MAX_REQUEST_TOKENS = 250_000
-"""OpenAI's limit is 300,000; other servers count a little differently."""
+@dataclass(frozen=True)
+class Limits:
+    """What goes into a request at most."""
+
+    texts: int
+    tokens: int
+
+
+OPENAI_LIMITS = Limits(texts=2048, tokens=250_000)
+"""OpenAI takes 2,048 texts and 300,000 tokens, which it counts a little differently."""
+
+OTHER_LIMITS = Limits(texts=64, tokens=16_000)
+"""Other servers may run on a processor, which does not answer more within TIMEOUT_S."""
 
 MAX_TEXT_TOKENS = 8192
 """Tokens that OpenAI's models take of one text."""
@@ -66,8 +77,9 @@ class RemoteEmbedder:
         """
         check_texts(texts)
         tokens = [count_tokens(text) for text in texts]
+        limits = OPENAI_LIMITS if is_openai(self._settings) else OTHER_LIMITS
         with openai_client(self._settings) as client:
-            for start, stop in requests(tokens):
+            for start, stop in requests(tokens, limits):
                 yield self._embedded(client, texts[start:stop])
 
     def _embedded(self, client: openai.OpenAI, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -91,7 +103,7 @@ class RemoteEmbedder:
             ) from None
 
 
-def requests(tokens: Sequence[int]) -> Iterator[tuple[int, int]]:
+def requests(tokens: Sequence[int], limits: Limits) -> Iterator[tuple[int, int]]:
     """Yield from where to where each request goes, for texts of so many `tokens`.
 
     Raises DataError for a text that no request can hold.
@@ -105,7 +117,7 @@ def requests(tokens: Sequence[int]) -> Iterator[tuple[int, int]]:
             )
     start = total = 0
     for i, n in enumerate(tokens):
-        if i - start == MAX_INPUTS or total + n > MAX_REQUEST_TOKENS:
+        if i - start == limits.texts or total + n > limits.tokens:
             yield start, i
             start, total = i, 0
         total += n
@@ -156,7 +168,7 @@ def _vector(value: object) -> NDArray[np.float64]:
         if isinstance(value, str):
             value = np.frombuffer(base64.b64decode(value, validate=True), dtype="<f4")
         vector = np.array(value, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise _Unusable("a vector that cannot be read") from None
     if vector.ndim != 1:
         raise _Unusable("a vector that cannot be read")

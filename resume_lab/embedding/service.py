@@ -7,10 +7,12 @@ nothing is repeated at all, since servers echo it in part.
 from __future__ import annotations
 
 import contextlib
-import json
+import re
 from collections.abc import Iterator, Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
+import httpx2
 import openai
 
 from resume_lab.config import Settings
@@ -21,13 +23,21 @@ TIMEOUT_S = 60.0
 
 CONNECT_TIMEOUT_S = 10.0
 MAX_RETRIES = 5
-"""After 429, 5xx, a time-out or a broken connection; together they take about 15 s longer."""
+"""After 429, 5xx or a broken connection; a time-out is tried again once at most.
+
+The pauses come to about 15 s, unless the server asks for longer ones: up to 2 minutes each. So a
+server that is silent is given up after 2 * TIMEOUT_S, one that refuses late after 6 of them and the
+pauses.
+"""
 
 OPENAI_URL = "https://api.openai.com/v1"
+_OPENAI_HOST = "api.openai.com"
 NO_KEY = "none"
 """Sent where there is no key: the client wants one, servers that need none ignore it."""
 
 _MESSAGE_CHARS = 300
+_LONG_KEY = 12
+_KEY_START = 6
 _REFUSALS = {
     401: ("refused the key", "Set OPENAI_API_KEY to a key that is valid there."),
     403: ("does not allow this key to do that", "Take another key or another model."),
@@ -41,6 +51,24 @@ _REFUSALS = {
     ),
 }
 _SILENT = (401, 403)
+
+
+class _Client(openai.DefaultHttpxClient):
+    """Lets a request run out of time twice, not MAX_RETRIES times: the server computes it anew."""
+
+    def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        """Send it; a time-out of one that was sent before is not tried again by the caller."""
+        try:
+            return super().send(request, **options)
+        except httpx2.TimeoutException as error:
+            if request.headers.get("x-stainless-retry-count", "0") == "0":
+                raise
+            raise openai.APITimeoutError(request) from error
+
+
+def is_openai(settings: Settings) -> bool:
+    """Say whether the server is OpenAI's own, not another that speaks its protocol."""
+    return urlsplit(_url(settings)).hostname == _OPENAI_HOST
 
 
 def check_service(settings: Settings) -> None:
@@ -73,7 +101,7 @@ def openai_client(settings: Settings) -> openai.OpenAI:
         base_url=_url(settings),
         timeout=openai.Timeout(TIMEOUT_S, connect=min(CONNECT_TIMEOUT_S, TIMEOUT_S)),
         max_retries=MAX_RETRIES,
-        http_client=openai.DefaultHttpxClient(follow_redirects=False),
+        http_client=_Client(follow_redirects=False),
     )
     # What the client takes from the environment by itself, an Authorization header included.
     client.admin_api_key = client.organization = client.project = None
@@ -86,8 +114,8 @@ def translated_service_errors(settings: Settings, what: str) -> Iterator[None]:
     """Turn an error of the client into a ServiceError: `what` failed, and why, in one line."""
     try:
         yield
-    except (openai.OpenAIError, json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise service_error(settings, what, *_explained(error)) from None
+    except (openai.OpenAIError, ValueError, RecursionError) as error:  # the last two: odd JSON
+        raise service_error(settings, what, *_explained(error, settings)) from None
 
 
 def service_error(settings: Settings, what: str, did: str, hint: str) -> ServiceError:
@@ -96,12 +124,12 @@ def service_error(settings: Settings, what: str, did: str, hint: str) -> Service
     return ServiceError(_one_line(message, _key(settings)), hint=hint)
 
 
-def _explained(error: Exception) -> tuple[str, str]:
+def _explained(error: Exception, settings: Settings) -> tuple[str, str]:
     """Return what the server did, as the end of a sentence, and what to do next."""
     if isinstance(error, openai.APIStatusError):
         return _explained_status(error.status_code, _said(error))
     if isinstance(error, openai.APITimeoutError):
-        return f"did not answer within {TIMEOUT_S:g} s.", "Try again, or with a smaller model."
+        return f"did not answer within {TIMEOUT_S:g} s.", _timeout_hint(settings)
     if isinstance(error, openai.APIConnectionError):
         cause = error.__cause__ or error
         return (
@@ -111,6 +139,15 @@ def _explained(error: Exception) -> tuple[str, str]:
     if isinstance(error, openai.APIError):  # in the middle of a stream
         return f"broke off: {_said(error)}", "Try again."
     return "gave an answer that cannot be read.", "Does OPENAI_BASE_URL lead to such an API?"
+
+
+def _timeout_hint(settings: Settings) -> str:
+    if is_openai(settings):
+        return "Check the network, or try again later."
+    return (
+        "Is it still loading the model, or busy? Try again when it is not; "
+        "a smaller model answers sooner, and any model does on a graphics card."
+    )
 
 
 def _explained_status(status: int, said: str) -> tuple[str, str]:
@@ -137,10 +174,16 @@ def _said(error: openai.APIError) -> str:
 
 
 def _one_line(text: str, key: str) -> str:
-    """Return `text` without line breaks, control characters and the key, cut to 300 characters."""
+    """Return `text` without line breaks, control characters and the key, cut to 300 characters.
+
+    Servers repeat a long key in part or in small letters too: what begins like it goes as well.
+    """
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     if key != NO_KEY:
         line = line.replace(key, "[key]")
+        if len(key) >= _LONG_KEY:
+            start = re.escape(key[:_KEY_START])
+            line = re.sub(rf"(?<!\w){start}\S*", "[key]", line, flags=re.IGNORECASE)
     return line if len(line) <= _MESSAGE_CHARS else line[: _MESSAGE_CHARS - 3] + "..."
 
 

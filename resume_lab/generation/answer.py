@@ -23,7 +23,8 @@ class Answer:
 
     `cited` are the numbers, from 1, of the hits that `text` cites. `by` is the model that wrote it,
     or "passages". `is_known` is False where the hits do not hold the answer. `note` says what the
-    reader must know of the answer, None if nothing.
+    reader must know of the answer, None if nothing; `cut_short` is the part of it that says why the
+    text is not complete.
     """
 
     question: str
@@ -33,6 +34,7 @@ class Answer:
     by: str
     is_known: bool
     note: str | None
+    cut_short: str | None = None
 
     @property
     def sources(self) -> tuple[tuple[int, Hit], ...]:
@@ -68,9 +70,8 @@ class Answer:
             parts.append(f"<small>{html.escape(self._source_lines)}</small>")
         if self.note:
             parts.append(f"<i>{html.escape(plain(self.note))}</i>")
-        return (
-            "<pre style='white-space:pre-wrap;font-family:inherit'>" + "\n\n".join(parts) + "</pre>"
-        )
+        font = "" if self.by == PASSAGES else ";font-family:inherit"  # their tables line up
+        return f"<pre style='white-space:pre-wrap{font}'>" + "\n\n".join(parts) + "</pre>"
 
     @property
     def _source_lines(self) -> str:

@@ -13,11 +13,12 @@ from sqlalchemy.engine import Engine
 from resume_lab.config import Settings
 from resume_lab.database import open_engine
 from resume_lab.embedding import Embedder
-from resume_lab.errors import ConfigError, LabError, ServiceError
+from resume_lab.errors import ConfigError, DatabaseError, LabError
 from resume_lab.generation.answer import PASSAGES, Answer, joined
 from resume_lab.generation.by_model import answer_by_model
 from resume_lab.generation.by_passages import answer_by_passages
 from resume_lab.retrieval import By, SearchResult, log_question, search
+from resume_lab.retrieval.search import check_question
 
 if TYPE_CHECKING:
     from openai import OpenAI
@@ -51,6 +52,7 @@ def ask(
     Raises what `search` raises; ConfigError for a model without key and server; ServiceError where
     the model fails.
     """
+    check_question(question)
     settings = settings or Settings()
     is_logged = settings.log_questions if log is None else log
     said = _Said(on_text)
@@ -74,15 +76,11 @@ def ask(
                 answer = answer_by_model(found, client, settings, said.add)
             else:
                 answer = answer_by_passages(found, settings, said.add)
-        except ServiceError as error:
-            if is_logged:
-                _log(engine, question, found, f"Error: {error.message}\n\n{said.text}".strip())
+        except BaseException as error:
+            if is_logged and not isinstance(error, DatabaseError):  # there a log would fail too
+                _log(engine, question, found, _broken_off(said.text, error))
             raise
-        except BaseException:  # an interrupt, or `on_text` failed
-            if is_logged and found is not None:
-                _log(engine, question, found, f"{said.text}\n(interrupted)".strip())
-            raise
-    problem = _log(engine, question, found, answer.text) if is_logged else None
+    problem = _log(engine, question, found, _whole(answer)) if is_logged else None
     return replace(answer, note=joined(answer.note, problem))
 
 
@@ -110,6 +108,19 @@ def _client(
     from resume_lab.embedding.service import openai_client  # slow to import: openai
 
     return openai_client(settings)
+
+
+def _whole(answer: Answer) -> str:
+    """Return what is logged of an answer: its text, and why it is cut short."""
+    return f"{answer.text}\n\n({answer.cut_short})" if answer.cut_short else answer.text
+
+
+def _broken_off(text: str, error: BaseException) -> str:
+    """Return what is logged of an answer that an error or an interrupt ended after `text`."""
+    if isinstance(error, BrokenPipeError) or not isinstance(error, Exception):
+        return f"{text}\n(interrupted)".strip()
+    message = error.message if isinstance(error, LabError) else str(error)
+    return f"Error: {message or type(error).__name__}\n\n{text}".strip()
 
 
 def _log(engine: Engine, question: str, found: SearchResult | None, response: str) -> str | None:

@@ -10,7 +10,7 @@ from resume_lab.config import Settings
 from resume_lab.errors import ServiceError
 from resume_lab.generation.answer import Answer, joined, says_unknown
 from resume_lab.generation.citations import CitationFilter
-from resume_lab.generation.plain import plain
+from resume_lab.generation.plain import WholeCharacters, plain
 from resume_lab.generation.prompt import fitting, messages
 from resume_lab.retrieval.hit import SearchResult, excerpt
 
@@ -43,6 +43,7 @@ def answer_by_model(
     if not text.strip():
         raise _failure(settings, f"it wrote no text (it stopped by {ending}).")
     is_known = not says_unknown(text)
+    cut_short = _ENDINGS.get(ending)
     return Answer(
         question=found.question,
         text=text,
@@ -51,10 +52,11 @@ def answer_by_model(
         by=settings.chat_model,
         is_known=is_known,
         note=joined(
-            _ENDINGS.get(ending),
+            cut_short,
             _left_out(len(hits), len(found.hits)),
             _on_citations(citations, is_known),
         ),
+        cut_short=cut_short,
     )
 
 
@@ -67,6 +69,7 @@ def _streamed(
     """
     from resume_lab.embedding.service import translated_service_errors  # slow to import: openai
 
+    whole = WholeCharacters()
     with translated_service_errors(settings, f"Asking {settings.chat_model}"):
         try:
             chunks = client.chat.completions.create(
@@ -76,9 +79,15 @@ def _streamed(
                 for chunk in chunks:
                     for choice in chunk.choices or ():
                         text = choice.delta.content or choice.delta.refusal or ""
-                        yield plain(text), choice.finish_reason
+                        yield plain(whole.feed(text)), _ending(choice.finish_reason)
+            yield plain(whole.close()), None
         except (AttributeError, TypeError):  # openai passes on unchecked what a server sends
             raise _failure(settings, "what came is no part of an answer.") from None
+
+
+def _ending(reason: object) -> str | None:
+    """Return why the model stopped, printable: a server may send anything."""
+    return None if reason is None else excerpt(str(reason))
 
 
 def _checked(

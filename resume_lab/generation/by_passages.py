@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from resume_lab.config import Settings
-from resume_lab.embedding import LEXICAL
+from resume_lab.embedding.embedder import LEXICAL_MODEL
 from resume_lab.generation.answer import PASSAGES, UNKNOWN, Answer, source_line
 from resume_lab.generation.plain import plain
-from resume_lab.generation.prompt import details
+from resume_lab.ingestion.details import details
 from resume_lab.retrieval import Hit, SearchResult
 
 MIN_SCORE = 0.12
@@ -25,9 +25,10 @@ def answer_by_passages(
     """Return the passages found, each below its number and source; `say` gets them at once."""
     is_known = _fits(found)
     if is_known:
-        text = "\n\n".join(_numbered(n, hit) for n, hit in enumerate(found.hits, start=1))
         why = "No model was asked:" if settings.has_model_server else "No model is set up, so"
-        note = f"{why} these are the best passages as they stand."
+        passages = (_numbered(n, hit) for n, hit in enumerate(found.hits, start=1))
+        text = "\n\n".join([f"{why} these are the best passages as they stand.", *passages])
+        note = None
     else:
         text = UNKNOWN
         note = "No stored passage fits the question." if found.hits else "No passage was found."
@@ -48,11 +49,12 @@ def _fits(found: SearchResult) -> bool:
 
     Vectors always have a nearest one; only of the lexical embedder is it known what a score says.
     """
-    if not found.model.startswith(LEXICAL):
+    if found.model != LEXICAL_MODEL:
         return bool(found.hits)
     return any(hit.score >= MIN_SCORE for hit in found.hits)
 
 
 def _numbered(number: int, hit: Hit) -> str:
-    body = hit.content.strip("\n") if hit.content.strip() else details(hit.metadata)
-    return f"{source_line(number, hit)}\n{plain(body)}".rstrip()
+    facts = "" if hit.chunk_index else details(hit.metadata)
+    parts = (source_line(number, hit), facts, hit.content.strip("\n"))
+    return plain("\n".join(part for part in parts if part.strip()))

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 
-_DASH = "\N{EN DASH}-"  # models write ranges with either
-_INSIDE = rf"[\d\s,;&{_DASH}]"
-_CITATION = re.compile(rf"\[{_INSIDE}+\]")
-_MAYBE_CITATION = re.compile(rf"\[{_INSIDE}*\Z")
-_RANGE = re.compile(rf"(\d+)(?:\s*[{_DASH}]\s*(\d+))?")
+_DASH = r"\-\u2010-\u2015\u2212"  # models write ranges with any of them
+_BETWEEN = rf",;&{_DASH}"
+_SPACE = r"[^\S\n]"
+_WORD = r"(?:passages?|sources?|and|to|pp?\.?)(?![a-z])"
+_STARTS = {word[:end] for word in ("passages", "sources", "and", "to") for end in range(1, 8)}
+_OPEN = rf"[\[【](?!{_SPACE}*[{_BETWEEN}])(?:[\d#†{_BETWEEN}]|{_SPACE}|{_WORD})"
+_CITATION = re.compile(rf"{_OPEN}+[\]】]", re.IGNORECASE)
+_MAYBE_CITATION = re.compile(rf"{_OPEN}*(?:{'|'.join(sorted(_STARTS))})?\Z", re.IGNORECASE)
+_RANGE = re.compile(rf"(\d+)(?:\s*(?:[{_DASH}]|to)\s*(\d+))?", re.IGNORECASE)
 _MAX_DIGITS = 9
 """Python refuses to turn thousands of digits into a number; so many name no passage anyway."""
 
@@ -16,6 +20,8 @@ _MAX_DIGITS = 9
 class CitationFilter:
     """Lets [1], [2, 3] and [1-3] through where they name a passage; else writes ? for the number.
 
+    [passage 1], [#1], [1 and 2], [1, p. 2] and 【1】 are citations too, wherever they stand: after a
+    word without a space, as the text of a link, in code. Other brackets stay as they are.
     `cited` holds the numbers that were let through, `astray` what was not, as the model wrote it.
     """
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from resume_lab.generation.answer import UNKNOWN
+from resume_lab.ingestion.details import details
 from resume_lab.retrieval.hit import Hit, printable
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ PASSAGE_CHARS = 8_000
 ALL_PASSAGES_CHARS = 200_000
 """About 50,000 tokens; models of 128,000 take it with room for an answer."""
 
-_DETAILS_CHARS = 500
-_DETAIL_CHARS = 200
 _SOURCE_CHARS = 300
 _CUT = " ... (the rest is left out)"
 
@@ -55,26 +54,6 @@ def fitting(hits: Sequence[Hit]) -> Sequence[Hit]:
         if room < 0:
             return hits[:number]
     return hits
-
-
-def details(metadata: Mapping[str, Any]) -> str:
-    """Return the short values of a front matter as one line: `role: Professor; tags: a, b`."""
-    line = ""
-    for name, value in metadata.items():
-        shown = _shown(value)
-        more = f"{'; ' if line else ''}{printable(name)}: {shown}"
-        if shown and len(line) + len(more) <= _DETAILS_CHARS:
-            line += more
-    return line
-
-
-def _shown(value: Any) -> str | None:
-    """Return a scalar, or a list of them, as text; None for what is nested, empty or long."""
-    values = value if isinstance(value, list) else [value]
-    if not all(isinstance(v, str | int | float) for v in values):
-        return None
-    text = ", ".join(printable(str(v)) for v in values)
-    return text if len(text) <= _DETAIL_CHARS else None
 
 
 def _passage_text(hit: Hit) -> str:

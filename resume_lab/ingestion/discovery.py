@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,12 +47,14 @@ class Found:
     """What a folder holds.
 
     `unread` are beginnings of source files about which nothing is known, because a folder could
-    not be listed or a link leads nowhere.
+    not be listed or a link leads nowhere. `refused` are the source files of the problems as they
+    are, where `FileProblem.file` is what can be printed; that of a folder ends in a slash.
     """
 
     files: tuple[FoundFile, ...]
     problems: tuple[FileProblem, ...]
     unread: tuple[str, ...]
+    refused: tuple[str, ...]
 
 
 def printable(text: str) -> str:
@@ -61,11 +64,19 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def is_left_out(name: str) -> bool:
+    """Say whether files and folders of this name are not looked at."""
+    return name.startswith(".") or name == _LEFT_OUT
+
+
 def find_markdown(content_dir: Path, name: str) -> Found:
     """Return the Markdown files below `content_dir`, as "name/path", sorted.
 
-    Links are followed. What begins with a dot is left out, `node_modules` too. Raises DataError
-    where there is no such folder, or no Markdown in it.
+    Links are followed, but each folder is read once: where it really stands if that is inside, else
+    by the link behind the fewest other links, the first of these by name. Other links to it are
+    left out; one to a folder above itself is a problem. Links to files give them further names.
+    What begins with a dot is left out, `node_modules` too. Raises DataError where there is no such
+    folder, or no Markdown in it.
     """
     _check_folder(content_dir)
     walk = _Walk()
@@ -74,7 +85,12 @@ def find_markdown(content_dir: Path, name: str) -> Found:
         raise _nothing_found(content_dir, walk.problems)
     walk.files.sort(key=lambda file: file.source_file)
     walk.problems.sort(key=lambda problem: problem.file)
-    return Found(tuple(walk.files), tuple(walk.problems), tuple(sorted(walk.unread)))
+    return Found(
+        tuple(walk.files),
+        tuple(walk.problems),
+        tuple(sorted(walk.unread)),
+        tuple(sorted(walk.refused)),
+    )
 
 
 @dataclass(frozen=True)
@@ -94,35 +110,55 @@ class _Walk:
     files: list[FoundFile] = field(default_factory=list)
     problems: list[FileProblem] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    linked: list[_Folder] = field(default_factory=list)
+    listed: set[tuple[int, int]] = field(default_factory=set)
 
     def read(self, root: _Folder) -> None:
-        folders = [root]
+        """Read all below `root`, then all below the links found, then below those found there."""
+        self.linked = [root]
+        while self.linked:
+            starts = sorted(self.linked, key=lambda folder: folder.prefix)
+            self.linked = []
+            for start in starts:
+                self._read_unlinked(start)
+
+    def _read_unlinked(self, start: _Folder) -> None:
+        folders = [start]
         while folders:
             folder = folders.pop()
             folders += self._folders_in(folder)
 
     def _folders_in(self, folder: _Folder) -> Iterator[_Folder]:
-        """Take the files of a folder and yield the folders in it."""
+        """Take the files of a folder, lay links to folders aside and yield the folders in it."""
         try:
             status = os.stat(folder.path)  # noqa: PTH116 - a Path a folder costs more
-            if (status.st_dev, status.st_ino) in folder.above:
+            identity = (status.st_dev, status.st_ino)
+            if identity in folder.above:
                 self._refuse(folder.prefix, "a link that leads back to a folder above it")
                 return
+            if identity in self.listed:
+                return
+            self.listed.add(identity)
             with os.scandir(folder.path) as listing:
                 entries = list(listing)
         except OSError as error:
             self._refuse(folder.prefix, f"cannot be listed: {error.strerror}", unread=True)
             return
-        above = (*folder.above, (status.st_dev, status.st_ino))
+        above = (*folder.above, identity)
         for entry in entries:
-            if entry.name.startswith(".") or entry.name == _LEFT_OUT:
+            if is_left_out(entry.name):
                 continue
             source_file = folder.prefix + entry.name
             try:
                 if entry.is_dir():
                     if self._is_storable(source_file):
                         first = folder.first or entry.name
-                        yield _Folder(entry.path, f"{source_file}/", first, above)
+                        below = _Folder(entry.path, f"{source_file}/", first, above)
+                        if entry.is_symlink():
+                            self.linked.append(below)
+                        else:
+                            yield below
                 elif entry.name.lower().endswith(ENDINGS):
                     self._take(entry, source_file, folder.first)
                 elif entry.is_symlink():
@@ -152,6 +188,7 @@ class _Walk:
 
     def _refuse(self, source_file: str, reason: str, *, unread: bool = False) -> None:
         self.problems.append(FileProblem(printable(source_file), None, reason))
+        self.refused.append(source_file)
         if unread:
             self.unread.append(source_file)
 
@@ -184,4 +221,7 @@ def _nothing_found(content_dir: Path, problems: list[FileProblem]) -> DataError:
     hint = f"Files that end in {endings} are read; what begins with a dot is left out."
     if problems:
         hint += f" Not read: {problems[0].file}, {problems[0].reason}."
-    return DataError(f"There is no Markdown in {printable(str(content_dir))}.", hint=hint)
+    shown = printable(str(content_dir))
+    command = f"resume-lab ingest {shlex.quote(shown)} --remove"
+    hint += f"\nNothing was removed; `{command}` removes what was stored from it."
+    return DataError(f"There is no Markdown in {shown}.", hint=hint)

@@ -17,8 +17,14 @@ from yaml import CSafeLoader
 
 from resume_lab.errors import DataError
 
+MAX_CHARS = 100_000
+"""Characters of a front matter, which is kept with every chunk of its file."""
+
 MAX_VALUES = 10_000
-"""Values of a front matter; what an alias stands for is counted each time."""
+"""Values of a front matter; what an alias stands for is counted each time.
+
+A text counts once more for every 50 characters, so that aliases cannot multiply a long one.
+"""
 
 MAX_DEPTH = 50
 """Lists and mappings within one another."""
@@ -68,6 +74,10 @@ def text_of(scalar: object) -> str:
 
 
 def _read(front: str) -> dict[str, Any]:
+    if len(front) > MAX_CHARS:
+        raise UnreadableFile(
+            f"the front matter has {len(front):,} characters, at most {MAX_CHARS:,}"
+        )
     with _translated_errors(front):
         _check_size(front)
         values = _HANDLER.load(front, Loader=_Loader)
@@ -128,8 +138,8 @@ def _check_size(front: str) -> None:
         elif isinstance(event, yaml.AliasEvent):
             values, depth = sizes.get(event.anchor or "", (1, 0))
         elif isinstance(event, yaml.ScalarEvent):
-            values, depth = 1, 0
-            sizes[event.anchor or ""] = (1, 0)
+            values, depth = 1 + len(event.value) // 50, 0
+            sizes[event.anchor or ""] = (values, 0)
         else:
             continue
         anchor, outer_values, outer_depth = stack[-1]

@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Container, Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import psutil
@@ -19,21 +21,25 @@ from resume_lab.embedding.embedder import DIM
 from resume_lab.errors import DataError
 
 _RECORD = np.dtype([("hash", "V32"), ("vector", "<f4", (DIM,))])
+_KEPT_S = 30 * 24 * 3600
+"""What nobody has come back for in a month is dropped."""
 
 
 class Journal:
     """The vectors of one model that are not committed yet, by the hash of their text.
 
-    Each process writes a file of its own in `folder` and reads those that killed ones left.
+    Each run writes a file of its own in `folder` and reads those of all others, whatever they
+    ingest: a text has the same vector everywhere.
     """
 
     def __init__(self, folder: Path, model: str) -> None:
         name = hashlib.sha256(model.encode()).hexdigest()[:16]
-        self._own = folder / f"{name}-{os.getpid()}.vectors"
-        with _readable(folder):
+        self._own = folder / f"{name}-{os.getpid()}-{uuid4().hex}.vectors"
+        with _explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            self._left = [path for path in folder.glob(f"{name}-*.vectors") if _is_left(path)]
-            self._kept = {key: v for path in self._left for key, v in _read(path).items()}
+            self._others = {path: _read(path) for path in folder.glob(f"{name}-*.vectors")}
+            self._own.touch()  # a folder that cannot be written is noticed before anything is paid
+        self._kept = {key: v for vectors in self._others.values() for key, v in vectors.items()}
 
     def get(self, text_hash: str) -> NDArray[np.float32] | None:
         """Return the vector of a text, shape (1536,), if it is kept."""
@@ -44,36 +50,59 @@ class Journal:
         records = np.empty(len(vectors), dtype=_RECORD)
         records["hash"] = [np.void(bytes.fromhex(text_hash)) for text_hash in text_hashes]
         records["vector"] = vectors
-        with _readable(self._own), self._own.open("ab") as file:
+        with _explained(self._own), self._own.open("ab") as file:
             file.write(records.tobytes())
 
-    def forget(self) -> None:
-        """Remove the files: all that they hold is committed."""
-        for path in (self._own, *self._left):
-            with contextlib.suppress(OSError):
-                path.unlink()
+    def clear(self) -> None:
+        """Drop what this run has written: it is committed."""
+        with _explained(self._own):
+            self._own.write_bytes(b"")
+
+    def close(self, stored: Container[str]) -> None:
+        """Remove the own file, and those of ended runs whose texts are all among `stored`."""
+        for path, vectors in self._others.items():
+            if _is_old(path) or (_is_ended(path) and all(key in stored for key in vectors)):
+                _remove(path)
+        _remove(self._own)
 
 
-def _is_left(path: Path) -> bool:
-    """Say whether the process that wrote the file is gone, or is this one."""
-    number = path.stem.rpartition("-")[2]
-    return number.isdecimal() and (int(number) == os.getpid() or not psutil.pid_exists(int(number)))
+def _is_ended(path: Path) -> bool:
+    number = path.stem.split("-")[1]
+    return (
+        not number.isdecimal() or not psutil.pid_exists(int(number)) or int(number) == os.getpid()
+    )
+
+
+def _is_old(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime > _KEPT_S
+    except OSError:
+        return False
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def _read(path: Path) -> dict[str, NDArray[np.float32]]:
-    """Return the whole records of a file; the last one may be torn."""
-    data = path.read_bytes()
+    """Return the whole records of a file; the last one may be torn, and the file gone."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return {}
     records = np.frombuffer(data, _RECORD, len(data) // _RECORD.itemsize)
     hashes = [bytes(value).hex() for value in records["hash"]]
     return dict(zip(hashes, records["vector"], strict=True))
 
 
 @contextlib.contextmanager
-def _readable(path: Path) -> Iterator[None]:
+def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise DataError(
             f"{path} cannot be used: {error.strerror or error}.",
-            hint="Vectors are kept there until they are stored. Set LAB_DIR to a folder of yours.",
+            hint="Vectors are kept there until they are stored. Make room, or set LAB_DIR to a "
+            "folder of yours.",
         ) from None

@@ -9,15 +9,18 @@ from typing import Any
 
 from resume_lab.ingestion.discovery import FileProblem
 
+SHOWN_PROBLEMS = 50
+"""Problems that are shown one by one; the JSON form has all."""
+
 
 @dataclass(frozen=True)
 class IngestReport:
     """Files by what became of them, what was written for them, and what could not be read.
 
     `added`, `changed` and `completed` (embeddings of another model were there) count files read,
-    `unchanged` those that were skipped. `embedded` texts went to the embedder in `requests` calls
-    of a server; `reused` ones had a vector already. `lost` names, by model, the files whose other
-    embeddings went with their old chunks. `seconds` is the time of each stage; reading and
+    `unchanged` those that were skipped. `embedded` different texts went to the embedder, in
+    `requests` calls of a server; `reused` ones had a vector already. `lost` counts, by model, the
+    files with texts that it has not embedded. `seconds` is the time of each stage; reading and
     splitting go on while others run, so their sum is more than `total_s`.
     """
 
@@ -56,8 +59,9 @@ class IngestReport:
             f"chunks  {self._chunks()}",
         ]
         lines += self._notes()
-        lines += [f"FAILED  {problem}" for problem in self.problems]
-        return "\n".join(lines)
+        lines += [f"FAILED  {problem}" for problem in self.problems[:SHOWN_PROBLEMS]]
+        more = len(self.problems) - SHOWN_PROBLEMS
+        return "\n".join([*lines, *[f"FAILED  and {more:,} more"] * (more > 0)])
 
     def _files(self) -> str:
         counts = {
@@ -72,26 +76,24 @@ class IngestReport:
         return ", ".join(f"{n:,} {what}" for what, n in counts.items() if n) or "none"
 
     def _chunks(self) -> str:
-        if not self.chunks:
+        if not (self.chunks or self.embedded or self.reused):
             return "nothing to write"
-        calls = f" in {self.requests:,} requests" if self.requests else ""
-        reused = f", {self.reused:,} vectors reused" if self.reused else ""
-        return (
-            f"{self.chunks:,} written, {self.tokens:,} tokens; "
-            f"{self.embedded:,} texts embedded{calls}{reused}"
-        )
+        written = f"{self.chunks:,} written ({self.tokens:,} tokens)" if self.chunks else "kept"
+        calls = f" (requests: {self.requests:,})" if self.requests else ""
+        reused = f", vectors reused: {self.reused:,}" if self.reused else ""
+        return f"{written}, different texts embedded: {self.embedded:,}{calls}{reused}"
 
     def _notes(self) -> list[str]:
         return [
-            f"note    {files:,} changed files lost their embeddings of {model}: "
-            f"ingest again with that model"
+            f"note    {files:,} changed files have texts that {model} has not embedded: "
+            "ingest again with that model"
             for model, files in self.lost.items()
         ]
 
     def _repr_html_(self) -> str:
         rows = {"files": self._files(), "chunks": self._chunks()}
         body = [*rows.items(), *(("note", line[8:]) for line in self._notes())]
-        body += [("failed", str(problem)) for problem in self.problems]
+        body += [("failed", str(problem)) for problem in self.problems[:SHOWN_PROBLEMS]]
         cells = "".join(
             f"<tr><th scope='row' style='text-align:left'>{what}</th>"
             f"<td style='text-align:left'>{html.escape(text)}</td></tr>"

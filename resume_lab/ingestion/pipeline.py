@@ -1,9 +1,10 @@
 """Markdown files into the tables: read, split, embedded, written, a batch of files at a time.
 
 The next files are read and split while the server writes. A file stands in the tables whole or not
-at all. What is there already is known by the hash of the
-file, so the same command again does only what is left, and asks for no embedding twice: neither of
-a text that stands in the tables, nor of one that a killed process had received.
+at all. What is there already is known by the hash of the file, so the same command again does only
+what is left, and asks for no embedding twice: neither of a text that stands in the tables, nor of
+one that a killed process had received. Two processes at once leave the tables right, but may both
+ask for the same.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from resume_lab.database import schema
 from resume_lab.database.copy import ahead
 from resume_lab.database.indexes import raw_connection
 from resume_lab.database.interrupt import interruptible
-from resume_lab.database.session import open_engine
+from resume_lab.database.session import lent_engine
 from resume_lab.embedding import Embedder, make_embedder
 from resume_lab.errors import ConfigError, DataError, LabError
 from resume_lab.ingestion import store
 from resume_lab.ingestion.chunking import check_sizes
-from resume_lab.ingestion.discovery import Found, find_markdown
+from resume_lab.ingestion.discovery import Found, find_markdown, is_left_out
 from resume_lab.ingestion.journal import Journal
 from resume_lab.ingestion.outcome import IngestReport
 from resume_lab.ingestion.prepare import Chunking, PreparedFile
@@ -63,14 +64,13 @@ def ingest_content(
     """
     check_sizes(chunk_size, overlap)
     settings = settings or Settings()
-    content_dir = Path(content_dir)
-    name = checked_name(name) if name is not None else default_name(content_dir)
-    found = find_markdown(content_dir, name)
+    name = _name(content_dir, name)
+    found = find_markdown(Path(content_dir), name)
     embedder = embedder or make_embedder(embedding_model, settings)
-    engine = engine or open_engine(settings)
-    schema.make_current(engine)
-    run = _Run(engine, embedder, Chunking(chunk_size, overlap), settings.lab_dir / "embedded")
-    return run.ingest(name, found, keep_missing=keep_missing, progress=progress)
+    with lent_engine(engine, settings) as engine:
+        schema.make_current(engine)
+        run = _Run(engine, embedder, Chunking(chunk_size, overlap), settings.lab_dir / "embedded")
+        return run.ingest(name, found, keep_missing=keep_missing, progress=progress)
 
 
 def remove_content(
@@ -84,18 +84,26 @@ def remove_content(
 
     Raises DataError if nothing of it is there.
     """
-    name = checked_name(name) if name is not None else default_name(Path(content_dir))
-    engine = engine or open_engine(settings)
-    schema.make_current(engine)
-    with schema.translated_errors(), engine.begin() as connection:
-        files = list(store.stored_files(connection, f"{name}/"))
-        if not files:
-            raise DataError(
-                f"Nothing is stored under {name}/.",
-                hint="Name the folder as it was when it was ingested, or its name with --name.",
-            )
-        store.remove(connection, files)
+    name = _name(content_dir, name)
+    with lent_engine(engine, settings) as engine:
+        schema.make_current(engine)
+        with schema.translated_errors(), engine.begin() as connection:
+            files = store.stored_files(connection, f"{name}/")
+            if not files:
+                raise DataError(
+                    f"Nothing is stored under {name}/.",
+                    hint="Name the folder as it was when it was ingested, or its name with --name.",
+                )
+            store.remove(connection, files.values())
     return len(files)
+
+
+def _name(content_dir: Path | str, name: str | None) -> str:
+    if name is not None:
+        return checked_name(name)
+    if isinstance(content_dir, str) and not content_dir.strip():
+        raise DataError("The folder is blank.", hint="Name one; . is the current folder.")
+    return default_name(Path(content_dir))
 
 
 def default_name(content_dir: Path) -> str:
@@ -140,7 +148,7 @@ class _Run:
         self._report = replace(self._report, name=name, problems=found.problems)
         with self._timed("look up"), self._engine.connect() as connection:
             self._stored = store.stored_files(connection, f"{name}/")
-        self._known = store.known_texts(self._stored.values(), self._embedder.model)
+            self._known = store.known_texts(connection, self._embedder.model)
         batches = read_batches(found.files, self._stored, self._chunking, self._embedder.model)
         with (
             tqdm(total=len(found.files), unit="file", desc=name, disable=not progress) as bar,
@@ -153,7 +161,7 @@ class _Run:
         if self._report.chunks or self._report.completed or self._report.removed:
             self._analyze()
         if self._journal is not None:
-            self._journal.forget()
+            self._journal.close(self._known)
         total_s = time.perf_counter() - start
         return replace(self._report, seconds=dict(self._seconds), total_s=total_s)
 
@@ -227,14 +235,20 @@ class _Run:
         ):
             written = interruptible(
                 raw_connection(connection),
-                lambda: store.write(connection, self._embedder.model, files, vectors),
+                lambda: store.write(
+                    connection, self._embedder.model, files, vectors, self._stored.values()
+                ),
             )
+        if self._journal is not None:
+            self._journal.clear()
+        self._known |= written.chunk_ids
         self._count(
             added=written.added,
             changed=written.changed,
             completed=written.completed,
+            unchanged=written.unchanged,
             chunks=written.chunks,
-            tokens=sum(c.chunk.tokens for file in files for c in file.chunks),
+            tokens=written.tokens,
         )
         lost = Counter(self._report.lost) + written.lost
         self._report = replace(self._report, lost=dict(lost))
@@ -242,19 +256,26 @@ class _Run:
     def _drop_missing(self, found: Found, *, keep_missing: bool) -> None:
         """Remove files that are gone; not those that only could not be looked at."""
         there = {file.source_file for file in found.files}
-        there |= {problem.file for problem in found.problems}
-        gone = [
-            source_file
-            for source_file in self._stored
-            if source_file not in there and not source_file.startswith(found.unread)
-        ]
+        gone = {
+            source_file: stored
+            for source_file, stored in self._stored.items()
+            if source_file not in there and _was_looked_for(source_file, self._report.name, found)
+        }
         if keep_missing:
             self._count(missing=len(gone))
             return
         with self._timed("write"), schema.translated_errors(), self._engine.begin() as connection:
-            store.remove(connection, gone)
+            store.remove(connection, gone.values())
         self._count(removed=len(gone))
 
     def _analyze(self) -> None:
         with self._timed("write"), self._engine.begin() as connection:
             connection.execute(sa.text("ANALYZE document_chunks, chunk_embeddings"))
+
+
+def _was_looked_for(source_file: str, name: str, found: Found) -> bool:
+    """Say whether the file would have been found if it were there."""
+    below = source_file.removeprefix(f"{name}/").split("/")
+    folders = tuple(f"{place.rstrip('/')}/" for place in (*found.unread, *found.refused))
+    is_unknown = source_file in found.refused or source_file.startswith(folders)
+    return not (is_unknown or any(map(is_left_out, below)))

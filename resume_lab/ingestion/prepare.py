@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 
 from resume_lab.ingestion.chunking import Chunk, split_body
+from resume_lab.ingestion.details import details
 from resume_lab.ingestion.discovery import FoundFile
 from resume_lab.ingestion.front_matter import RESERVED
 from resume_lab.ingestion.markdown import Document, read_document
@@ -29,7 +30,11 @@ class Chunking:
 
 @dataclass(frozen=True)
 class PreparedChunk:
-    """A chunk and what is embedded for it: the path of titles that leads to it, then its text."""
+    """A chunk and what is embedded for it.
+
+    That is the path of titles that leads to it, then its text; before the text of a file's first
+    chunk stand the values of the front matter.
+    """
 
     chunk: Chunk
     embedded_text: str
@@ -57,9 +62,12 @@ class PreparedFile:
         return [chunk.text_hash for chunk in self.chunks]
 
 
-def file_hash(data: bytes) -> str:
-    """Return what tells the content of a file apart from another."""
-    return hashlib.sha256(data).hexdigest()
+def file_hash(found: FoundFile, data: bytes) -> str:
+    """Return what tells a file apart from another state: its bytes, and the folder that names it.
+
+    The category may come from the folder, which is another when the folder above is ingested.
+    """
+    return hashlib.sha256((found.folder or "").encode() + b"\0" + data).hexdigest()
 
 
 def prepare(found: FoundFile, data: bytes, chunking: Chunking) -> PreparedFile:
@@ -68,7 +76,7 @@ def prepare(found: FoundFile, data: bytes, chunking: Chunking) -> PreparedFile:
     Raises UnreadableFile.
     """
     document = read_document(data, found)
-    digest = file_hash(data)
+    digest = file_hash(found, data)
     chunks = split_body(document.body, chunk_size=chunking.chunk_size, overlap=chunking.overlap)
     return PreparedFile(
         document,
@@ -81,7 +89,9 @@ def prepare(found: FoundFile, data: bytes, chunking: Chunking) -> PreparedFile:
 def _prepared(document: Document, digest: str, chunking: Chunking, chunk: Chunk) -> PreparedChunk:
     headings = " > ".join(_below_title(document.title, chunk.headings))[:HEADINGS_CHARS]
     place = f"{document.title} > {headings}" if headings else document.title
-    embedded_text = f"{place}\n\n{chunk.text}".rstrip()
+    facts = "" if chunk.index else details(document.metadata)
+    parts = (place, facts, chunk.text.rstrip())
+    embedded_text = "\n\n".join(part for part in parts if part)
     text_hash = hashlib.sha256(embedded_text.encode()).hexdigest()
     remembered = {
         "headings": headings,

@@ -55,7 +55,7 @@ def _take(
     is_done = (
         stored is not None
         and stored.chunking == str(chunking)
-        and stored.file_hash == file_hash(data)
+        and stored.file_hash == file_hash(found, data)
         and stored.is_embedded(model)
     )
     read = time.perf_counter()

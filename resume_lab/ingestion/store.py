@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import sqlalchemy as sa
@@ -35,42 +36,67 @@ ORDER BY source_file, chunk_index
 """
 _OF_NAME = sa.text(_STORED % "starts_with(source_file, :prefix)")
 _OF_FILES = sa.text(_STORED % "source_file = ANY(:files)")
-_DELETE = sa.text(
-    "DELETE FROM document_chunks WHERE metadata_json ? 'resume_lab' AND source_file = ANY(:files)"
-)
+_KNOWN = sa.text("""
+SELECT metadata_json #>> '{resume_lab,text_hash}' AS text_hash, min(chunk_id) AS chunk_id
+FROM document_chunks JOIN chunk_embeddings USING (chunk_id)
+WHERE metadata_json ? 'resume_lab' AND embedding_model = :model
+GROUP BY 1
+""")
+_COPY_OTHERS = sa.text("""
+INSERT INTO chunk_embeddings (chunk_id, embedding_model, embedding)
+SELECT pair.new, embedding_model, embedding
+FROM unnest(CAST(:new AS integer[]), CAST(:old AS integer[])) AS pair (new, old)
+JOIN chunk_embeddings ON chunk_id = pair.old
+WHERE embedding_model <> :model
+""")
+_DELETE = sa.text("DELETE FROM document_chunks WHERE chunk_id = ANY(:ids)")
+
+
+@dataclass(frozen=True)
+class StoredChunk:
+    """A chunk in the tables, and the models that embedded it."""
+
+    chunk_id: int
+    text_hash: str
+    models: frozenset[str]
 
 
 @dataclass(frozen=True)
 class StoredFile:
-    """What the tables hold of a file: its chunks in order, and the models that embedded each."""
+    """What the tables hold of a file: its chunks in order."""
 
     file_hash: str
     chunking: str
-    chunk_ids: tuple[int, ...]
-    text_hashes: tuple[str, ...]
-    models: tuple[frozenset[str], ...]
+    chunks: tuple[StoredChunk, ...]
 
     def is_embedded(self, model: str) -> bool:
         """Say whether every chunk has an embedding of this model."""
-        return all(model in models for models in self.models)
+        return all(model in chunk.models for chunk in self.chunks)
 
     def holds(self, file: PreparedFile) -> bool:
-        """Say whether the chunks of `file` are those that stand here."""
+        """Say whether the chunks of `file`, and what stands beside them, are those here."""
         return (
             self.file_hash == file.file_hash
             and self.chunking == str(file.chunking)
-            and list(self.text_hashes) == file.text_hashes
+            and [chunk.text_hash for chunk in self.chunks] == file.text_hashes
         )
 
 
 @dataclass(frozen=True)
 class Written:
-    """What one batch wrote. `lost` counts, by model, files whose other embeddings went."""
+    """What one batch wrote.
+
+    `chunk_ids` has a chunk for each text embedded; `lost` counts, by model, the files of which a
+    text has no embedding any more.
+    """
 
     added: int
     changed: int
     completed: int
+    unchanged: int
     chunks: int
+    tokens: int
+    chunk_ids: Mapping[str, int]
     lost: Counter[str]
 
 
@@ -79,46 +105,37 @@ def stored_files(connection: Connection, prefix: str) -> dict[str, StoredFile]:
     return _files(connection.execute(_OF_NAME, {"prefix": prefix}).all())
 
 
-def _files(rows: Sequence[sa.Row[tuple[object, ...]]]) -> dict[str, StoredFile]:
-    by_file: dict[str, list[sa.Row[tuple[object, ...]]]] = {}
+def _files(rows: Sequence[sa.Row[Any]]) -> dict[str, StoredFile]:
+    by_file: defaultdict[str, list[sa.Row[Any]]] = defaultdict(list)
     for row in rows:
-        by_file.setdefault(row.source_file, []).append(row)
+        by_file[row.source_file].append(row)
     return {
         source_file: StoredFile(
             of[0].file_hash,
             of[0].chunking,
-            tuple(row.chunk_id for row in of),
-            tuple(row.text_hash for row in of),
-            tuple(frozenset(row.models) for row in of),
+            tuple(StoredChunk(row.chunk_id, row.text_hash, frozenset(row.models)) for row in of),
         )
         for source_file, of in by_file.items()
     }
 
 
-def known_texts(stored: Iterable[StoredFile], model: str) -> dict[str, int]:
+def known_texts(connection: Connection, model: str) -> dict[str, int]:
     """Return a chunk for each text that the model has embedded, by the hash of the text."""
-    return {
-        text_hash: chunk_id
-        for file in stored
-        for chunk_id, text_hash, models in zip(
-            file.chunk_ids, file.text_hashes, file.models, strict=True
-        )
-        if model in models
-    }
+    return {row.text_hash: row.chunk_id for row in connection.execute(_KNOWN, {"model": model})}
 
 
 def read_vectors(
     connection: Connection, model: str, chunk_ids: Mapping[str, int]
 ) -> dict[str, NDArray[np.float32]]:
     """Return the vectors of a model for these chunks, given and returned by text hash."""
-    wanted = list(chunk_ids.values())
-    found = set(
+    # Locked, so that they are all still there for the second query.
+    found = sorted(
         connection.scalars(
             sa.text(
                 "SELECT chunk_id FROM chunk_embeddings "
                 "WHERE embedding_model = :model AND chunk_id = ANY(:ids) FOR KEY SHARE"
             ),
-            {"model": model, "ids": wanted},
+            {"model": model, "ids": list(chunk_ids.values())},
         )
     )
     if not found:
@@ -126,59 +143,60 @@ def read_vectors(
     query = sql.SQL(
         "SELECT embedding FROM chunk_embeddings WHERE embedding_model = {} AND chunk_id = ANY({}) "
         "ORDER BY chunk_id"
-    ).format(sql.Literal(model), sql.Literal(sorted(found)))
+    ).format(sql.Literal(model), sql.Literal(found))
     vectors = copy.read_vectors(raw_connection(connection), query, len(found), EMBEDDING_DIM)
-    by_id = dict(zip(sorted(found), vectors, strict=True))
+    by_id = dict(zip(found, vectors, strict=True))
     return {key: by_id[number] for key, number in chunk_ids.items() if number in by_id}
 
 
 def write(
-    connection: Connection, model: str, files: Sequence[PreparedFile], vectors: Vectors
+    connection: Connection,
+    model: str,
+    files: Sequence[PreparedFile],
+    vectors: Vectors,
+    elsewhere: Iterable[StoredFile] = (),
 ) -> Written:
     """Write files whole in the transaction of `connection`: chunks that differ, and embeddings.
 
-    What stands there is looked at again under a lock, so two processes may ingest at once.
+    What stands there is looked at again under a lock, so two processes may ingest at once. Texts
+    that stand there already, in the same file or `elsewhere`, keep the embeddings of other models.
     """
-    set_load_timeouts(connection)
-    connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
+    _lock(connection)
     names = [file.source_file for file in files]
     there = _files(connection.execute(_OF_FILES, {"files": names}).all())
     kept = {
-        name: there[name] for file in files if _keeps(there, file) for name in [file.source_file]
+        f.source_file for f in files if f.source_file in there and there[f.source_file].holds(f)
     }
-    replaced = [name for name in there if name not in kept]
-    if replaced:
-        connection.execute(_DELETE, {"files": replaced})
     fresh = [file for file in files if file.source_file not in kept]
+    replaced = [name for name in there if name not in kept]
+    before = {c.text_hash: c for of in (*elsewhere, *there.values()) for c in of.chunks}
+
     ids = _insert_chunks(connection, fresh)
-    completed = 0
-    for file in files:
-        stored = kept.get(file.source_file)
-        if stored is not None and not stored.is_embedded(model):
-            completed += 1
-            ids += [
-                (chunk_id, text_hash)
-                for chunk_id, text_hash, models in zip(
-                    stored.chunk_ids, stored.text_hashes, stored.models, strict=True
-                )
-                if model not in models
-            ]
-    _insert_embeddings(connection, model, ids, vectors)
-    lost = Counter(
-        other for name in replaced for other in frozenset().union(*there[name].models) - {model}
-    )
+    _copy_other_embeddings(connection, model, ids, before)
+    _delete(connection, [there[name] for name in replaced])
+    lacking = [
+        (chunk.chunk_id, chunk.text_hash)
+        for name in kept
+        for chunk in there[name].chunks
+        if model not in chunk.models
+    ]
+    _insert_embeddings(connection, model, [*ids, *lacking], vectors)
+    completed = sum(not there[name].is_embedded(model) for name in kept)
     return Written(
         added=len(fresh) - len(replaced),
         changed=len(replaced),
         completed=completed,
-        chunks=sum(len(file.chunks) for file in fresh),
-        lost=lost,
+        unchanged=len(kept) - completed,
+        chunks=len(ids),
+        tokens=sum(prepared.chunk.tokens for file in fresh for prepared in file.chunks),
+        chunk_ids={text_hash: chunk_id for chunk_id, text_hash in (*ids, *lacking)},
+        lost=_lost(model, fresh, there, before),
     )
 
 
-def _keeps(there: Mapping[str, StoredFile], file: PreparedFile) -> bool:
-    stored = there.get(file.source_file)
-    return stored is not None and stored.holds(file)
+def _lock(connection: Connection) -> None:
+    set_load_timeouts(connection)
+    connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
 
 
 def _insert_chunks(connection: Connection, files: Sequence[PreparedFile]) -> list[tuple[int, str]]:
@@ -209,6 +227,23 @@ def _insert_chunks(connection: Connection, files: Sequence[PreparedFile]) -> lis
     return [(chunk_id, row.text_hash) for chunk_id, (_, row) in zip(ids, rows, strict=True)]
 
 
+def _copy_other_embeddings(
+    connection: Connection,
+    model: str,
+    ids: Sequence[tuple[int, str]],
+    before: Mapping[str, StoredChunk],
+) -> None:
+    pairs = [
+        (chunk_id, before[text_hash].chunk_id)
+        for chunk_id, text_hash in ids
+        if text_hash in before and before[text_hash].models - {model}
+    ]
+    if pairs:
+        new, old = zip(*pairs, strict=True)
+        values = {"new": list(new), "old": list(old), "model": model}
+        connection.execute(_COPY_OTHERS, values)
+
+
 def _insert_embeddings(
     connection: Connection, model: str, ids: Sequence[tuple[int, str]], vectors: Vectors
 ) -> None:
@@ -222,10 +257,32 @@ def _insert_embeddings(
     copy.copy_rows(raw_connection(connection), ("chunk_embeddings",), EMBEDDING_COLUMNS, [encoded])
 
 
-def remove(connection: Connection, files: Sequence[str]) -> int:
-    """Remove the chunks of these files with all their embeddings; return the chunks removed."""
-    if not files:
-        return 0
-    set_load_timeouts(connection)
-    connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-    return connection.execute(_DELETE, {"files": list(files)}).rowcount
+def _lost(
+    model: str,
+    fresh: Sequence[PreparedFile],
+    there: Mapping[str, StoredFile],
+    before: Mapping[str, StoredChunk],
+) -> Counter[str]:
+    """Count the files whose new texts lack an embedding of a model that the old ones had."""
+    lost: Counter[str] = Counter()
+    nothing: frozenset[str] = frozenset()
+    for file in fresh:
+        if file.source_file in there:
+            had = nothing.union(*(chunk.models for chunk in there[file.source_file].chunks))
+            have = [before[key].models if key in before else nothing for key in file.text_hashes]
+            lost.update(had.difference({model}, frozenset.intersection(*have)))
+    return lost
+
+
+def remove(connection: Connection, files: Iterable[StoredFile]) -> None:
+    """Remove the chunks of these files with all their embeddings."""
+    files = list(files)
+    if files:
+        _lock(connection)
+        _delete(connection, files)
+
+
+def _delete(connection: Connection, files: Iterable[StoredFile]) -> None:
+    ids = [chunk.chunk_id for file in files for chunk in file.chunks]
+    if ids:
+        connection.execute(_DELETE, {"ids": ids})

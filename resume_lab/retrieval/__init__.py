@@ -8,7 +8,6 @@ from resume_lab.retrieval.labelled import (
     evaluate_search,
     read_questions,
 )
-from resume_lab.retrieval.nearest import NearChunk, Nearest, nearest_chunks
 from resume_lab.retrieval.query_log import log_question, logged_questions
 from resume_lab.retrieval.questions import asked_workload
 from resume_lab.retrieval.search import search, search_vector
@@ -19,15 +18,12 @@ __all__ = [
     "Evaluation",
     "Hit",
     "LabelledQuestion",
-    "NearChunk",
-    "Nearest",
     "SearchResult",
     "asked_workload",
     "evaluate",
     "evaluate_search",
     "log_question",
     "logged_questions",
-    "nearest_chunks",
     "read_questions",
     "search",
     "search_vector",

@@ -63,5 +63,6 @@ def _explained_errors() -> Iterator[None]:
             raise
         raise SchemaError(
             "The tables are not there yet, or are older than this package.",
-            hint="Run `resume-lab migrate` first.",
+            hint="`resume-lab ingest FOLDER` makes and fills them, `resume-lab migrate` renews "
+            "older ones.",
         ) from None

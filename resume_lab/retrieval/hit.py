@@ -11,6 +11,7 @@ from typing import Any
 TEXT_WIDTH = 96
 SHOWN_CHARS = 300
 _NOTHING = "No chunk was found."
+_FUSED = "In the order of the fused ranks; the figure is the cosine similarity."
 
 
 @dataclass(frozen=True)
@@ -66,9 +67,15 @@ class SearchResult:
     def __str__(self) -> str:
         """Number the hits: score, place, and how the content begins."""
         parts = [_text(number, hit) for number, hit in enumerate(self, 1)] or [_NOTHING]
+        if self._is_fused:
+            parts.insert(0, _FUSED)
         if self.explanation:
             parts.append("\n".join(_wrapped(printable(self.explanation), "")))
         return "\n\n".join(parts)
+
+    @property
+    def _is_fused(self) -> bool:
+        return any(hit.word_rank is not None for hit in self)
 
     def _repr_html_(self) -> str:
         left = "style='text-align:left'"
@@ -79,7 +86,11 @@ class SearchResult:
             for number, hit in enumerate(self, 1)
         )
         caption = html.escape(self.question) if self else _NOTHING
-        said = f"<p>{html.escape(self.explanation)}</p>" if self.explanation else ""
+        said = "".join(
+            f"<p>{html.escape(text)}</p>"
+            for text in (_FUSED if self._is_fused else None, self.explanation)
+            if text
+        )
         return (
             f"<table><caption {left}>{caption}</caption><thead><tr>{head}</tr></thead>"
             f"<tbody>{rows}</tbody></table>{said}"
@@ -106,7 +117,8 @@ def _score(hit: Hit) -> str:
     """Write the score and, after a hybrid search, the ranks."""
     ranks = (("vector", hit.vector_rank), ("words", hit.word_rank))
     named = ", ".join(f"{name} {rank}" for name, rank in ranks if rank is not None)
-    return f"{hit.score:.3f} ({named})" if named else f"{hit.score:.3f}"
+    score = f"{round(hit.score, 3) + 0:.3f}"  # no -0.000
+    return f"{score} ({named})" if named else score
 
 
 def _wrapped(text: str, indent: str) -> list[str]:

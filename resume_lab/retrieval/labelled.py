@@ -90,6 +90,7 @@ def evaluate_search(
     Raises what `search` raises.
     """
     embedder = embedder or make_embedder(settings=settings)
+    source = source.rstrip("/")
 
     def files(question: str, k: int) -> list[str]:
         found = search(question, engine=engine, k=k, source=source, by=by, embedder=embedder)

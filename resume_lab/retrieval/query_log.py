@@ -15,7 +15,7 @@ INSERT INTO query_logs (query_text, retrieved_chunk_ids, response_text)
 VALUES (%s, %s::integer[], %s)
 """
 _ASKED = r"""
-SELECT query_text FROM query_logs WHERE query_text ~ '\S'
+SELECT query_text FROM query_logs WHERE query_text ~ '[^[:space:]]'
 GROUP BY query_text ORDER BY max(created_at) DESC, max(query_id) DESC LIMIT %s
 """
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from sqlalchemy.engine import Engine
 
@@ -22,17 +24,20 @@ def asked_workload(
     engine: Engine,
     embedder: Embedder,
     *,
+    questions: Sequence[str] | None = None,
     n_queries: int = DEFAULT_QUERIES,
     k: int = DEFAULT_K,
     seed: int = 0,
 ) -> Workload:
-    """Return the stored embeddings of a model, asked for by the logged questions.
+    """Return the stored embeddings of a model, asked for by `questions`, else the logged ones.
 
-    At most `n_queries` distinct questions, the newest, in random order so that each half is a
-    sample of all. Raises DataError if there are none, or nothing is stored of the model.
+    Of the logged ones at most `n_queries` different ones, the newest; in random order, so that
+    each half is a sample of all. Raises DataError if there are none, or nothing is stored of the
+    model.
     """
     model, vectors = read_stored(engine, embedder.model)
-    questions = logged_questions(engine, n_queries)
+    kind = "logged questions" if questions is None else "questions"
+    questions = logged_questions(engine, n_queries) if questions is None else questions
     if not questions:
         raise DataError(
             "No questions are logged yet.",
@@ -44,6 +49,6 @@ def asked_workload(
         vectors,
         queries,
         k=k,
-        source=f"stored embeddings of {model}, asked by {len(questions):,} logged questions",
+        source=f"stored embeddings of {model}, asked by {len(questions):,} {kind}",
         table=embeddings_of(model, partial=len(stored_models(engine)) > 1),
     )

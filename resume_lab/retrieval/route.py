@@ -71,12 +71,13 @@ def explain(cursor: Cursor, query: Query, route: Route) -> str:
     plan = parse(document[0])
     if not plan.uses(index):
         return f"PostgreSQL did not take the tuned index {index} but {plan.summary}."
-    why, when = f"lists that hold fewer than {query.k} rows", "when it was tuned"
+    when = f"when it was tuned, on {finding.rows:,} rows"
     if query.is_filtered:
-        why, when = "the filter", f"{when}, without a filter"
+        when = f"{when} without a filter"
+    wanted = query.parameters["n_vectors"]
     needs = "".join(f", {name} {value}" for name, value in finding.needs.items())
     return (
         f"Tuned index {index}, {finding.probes} of {finding.lists} lists probed{needs}, "
-        f"iterative scan on because of {why}; "
+        f"more where these hold fewer than {wanted} rows {matching}(iterative scan); "
         f"recall@{finding.k} was {finding.recall:.3f} {when}."
     )

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy.engine import Connection, Engine
 
 from resume_lab.config import Settings
-from resume_lab.database.session import open_engine
+from resume_lab.database import EMBEDDING_DIM
+from resume_lab.database.copy import vector_text
+from resume_lab.database.interrupt import interruptible
+from resume_lab.database.session import lent_engine
 from resume_lab.embedding import Embedder, embed, make_embedder
 from resume_lab.errors import DataError
 from resume_lab.retrieval.connection import borrowed
-from resume_lab.retrieval.hit import Hit, SearchResult
-from resume_lab.retrieval.nearest import query_text
+from resume_lab.retrieval.hit import Hit, SearchResult, printable
 from resume_lab.retrieval.route import explain as explain_route
 from resume_lab.retrieval.route import find_route
 from resume_lab.retrieval.statements import By, Query
+from resume_lab.vectors import validate_vectors
 
 MAX_QUESTION_CHARS = 20_000
 MAX_K = 1_000
 _SHOWN_MODELS = 10
+_DISTANCE = 7
+"""Which column of a row is its distance; NaN, of a vector of zeros, comes last."""
 
 
 def search(
@@ -54,21 +60,21 @@ def search(
     _check_options(model, k, category, tags, source)
     by = _by(by)
     embedder = embedder or make_embedder(model, settings)
-    engine = engine or open_engine(settings)
-    _check_embedded(engine, embedder.model)
-    (vector,) = embed(embedder, [question])
-    return search_vector(
-        engine,
-        vector,
-        model=embedder.model,
-        question=question,
-        k=k,
-        category=category,
-        tags=tags,
-        source=source,
-        by=by,
-        explain=explain,
-    )
+    with lent_engine(engine, settings) as engine:
+        _check_embedded(engine, embedder.model)
+        (vector,) = embed(embedder, [question])
+        return search_vector(
+            engine,
+            vector,
+            model=embedder.model,
+            question=question,
+            k=k,
+            category=category,
+            tags=tags,
+            source=source,
+            by=by,
+            explain=explain,
+        )
 
 
 def search_vector(
@@ -98,7 +104,7 @@ def search_vector(
         query_text(vector),
         model,
         question,
-        k,
+        _whole(k),
         category,
         tuple(tags or ()),
         source and source.rstrip("/"),
@@ -106,14 +112,31 @@ def search_vector(
     )
     with borrowed(bind) as raw, raw.cursor() as cursor:
         route = find_route(cursor, query)
-        cursor.execute(route.statements(query), query.parameters)
-        hits = [_hit(row) for row in cursor.fetchall()]
+        statements = route.statements(query)
+        if by is By.VECTORS:
+            cursor.execute(statements, query.parameters)
+        else:  # many common words take seconds
+            interruptible(raw, lambda: cursor.execute(statements, query.parameters))
+        rows = cursor.fetchall()
         said = explain_route(cursor, query, route) if explain else None
     if by is By.VECTORS:  # relaxed order is not sorted, and `needs` may forbid the server to sort
-        hits.sort(key=lambda hit: (-hit.score, hit.chunk_id))
-    elif said is not None:
+        rows.sort(key=lambda row: (math.isnan(row[_DISTANCE]), row[_DISTANCE], row[0]))
+    hits = [_hit(row) for row in rows]
+    if by is not By.VECTORS and said is not None:
         said = _worded(said, hits, by)
     return SearchResult(question, model, tuple(hits), said)
+
+
+def query_text(vector: Sequence[float] | NDArray[np.floating[Any]]) -> str:
+    """Return the vector as pgvector reads it; raises DataError for one it would not take."""
+    try:
+        array = np.asarray(vector, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise DataError("The query is no vector of numbers.") from None
+    if array.ndim != 1:
+        raise DataError(f"The query has shape {array.shape}; permitted: ({EMBEDDING_DIM},).")
+    validate_vectors(array[None], dim=EMBEDDING_DIM, what="query")
+    return vector_text(array.astype(np.float32))
 
 
 def check_question(question: str) -> None:
@@ -144,9 +167,9 @@ def _check_options(
     tags: Sequence[str] | None,
     source: str | None,
 ) -> None:
-    if not 1 <= k <= MAX_K:
+    if not 1 <= _whole(k) <= MAX_K:
         raise DataError(
-            f"k is {k}; permitted: 1 to {MAX_K:,}.", hint="k is how many chunks to return."
+            f"k is {k!r}; permitted: 1 to {MAX_K:,}.", hint="k is how many chunks to return."
         )
     if isinstance(tags, str):
         raise DataError(f"tags is the text {tags!r}.", hint=f"Give a list: tags=[{tags!r}].")
@@ -159,6 +182,13 @@ def _check_options(
     for what, name in names:
         if name is not None:
             _check_name(name, what)
+
+
+def _whole(k: SupportsIndex) -> int:
+    try:
+        return operator.index(k)
+    except TypeError:
+        raise DataError(f"k is {k!r}; it must be a whole number.", hint="Such as k=5.") from None
 
 
 def _check_name(name: str, what: str) -> None:
@@ -186,7 +216,7 @@ def _check_embedded(engine: Engine, model: str) -> None:
         cursor.execute(
             "SELECT embedding_model, count(*) FROM chunk_embeddings GROUP BY 1 ORDER BY 1"
         )
-        stored = [f"{name} ({count:,})" for name, count in cursor.fetchall()]
+        stored = [f"{printable(name)} ({count:,})" for name, count in cursor.fetchall()]
     if not stored:
         raise DataError("No chunk is stored yet.", hint="Run `resume-lab ingest FOLDER` first.")
     more = ", ..." if len(stored) > _SHOWN_MODELS else ""

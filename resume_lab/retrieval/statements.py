@@ -18,6 +18,9 @@ their file.
 """
 
 _LEAST_CANDIDATES, _CANDIDATES_A_HIT = 50, 10
+_LEAST_SHARE = 0.5
+_RAREST_WORDS = 32
+"""Only so many words of a question are ranked: of a long one, the common ones cost seconds."""
 
 
 class By(StrEnum):
@@ -50,14 +53,21 @@ FROM ({nearest}) AS nearest JOIN document_chunks c USING (chunk_id)
 # outdo the one chunk that has the rare word.
 _HYBRID = r"""
 WITH nearest AS MATERIALIZED ({nearest}),
-matches AS MATERIALIZED (
-    SELECT chunk_id, lexeme, ts_rank(%(weights)s, c.search_words, asked.word) AS rank
+asked AS MATERIALIZED (
+    SELECT lexeme, word
     FROM (
         SELECT lexeme, (
             $$'$$ || replace(replace(lexeme, $$\$$, $$\\$$), $$'$$, $$''$$) || $$'$$
         )::tsquery AS word
         FROM unnest(to_tsvector('english', %(question)s))
-    ) AS asked, {chunk_rows} AND c.search_words @@ asked.word
+    ) AS words CROSS JOIN LATERAL (
+        SELECT count(*) AS n FROM document_chunks WHERE search_words @@ word
+    ) AS counted
+    WHERE n > 0 ORDER BY n LIMIT %(n_rarest)s
+),
+matches AS MATERIALIZED (
+    SELECT chunk_id, lexeme, ts_rank(%(weights)s, c.search_words, asked.word) AS rank
+    FROM asked, {chunk_rows} AND c.search_words @@ asked.word
 ),
 rarities AS (
     SELECT lexeme,
@@ -74,7 +84,7 @@ vector_ranks AS (
 ),
 word_ranks AS (
     SELECT chunk_id, row_number() OVER (ORDER BY weight DESC, chunk_id) AS word_rank
-    FROM worded WHERE weight >= best / 2
+    FROM worded WHERE weight >= best * %(least_share)s
 ),
 fused AS (
     SELECT chunk_id, vector_rank, word_rank,
@@ -121,7 +131,9 @@ class Query:
             "question": self.question,
             "k": self.k,
             "n_vectors": {By.VECTORS: self.k, By.WORDS: 0, By.HYBRID: candidates}[self.by],
-            "n_words": candidates,
+            "n_words": self.k if self.by is By.WORDS else candidates,
+            "least_share": 0 if self.by is By.WORDS else _LEAST_SHARE,
+            "n_rarest": _RAREST_WORDS,
             "category": self.category,
             "tags": json.dumps({"tags": self.tags}),
             "source": f"{self.source}/",

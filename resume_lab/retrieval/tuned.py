@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
-from resume_lab.database.indexes import literal
+from resume_lab.database.indexes import MAX_LISTS, literal
 from resume_lab.rollout.finding import Finding
 
 # Leaner than `rollout.finding.tuned_index`, for every search waits for it.
@@ -35,6 +35,7 @@ class Tuned:
             "ivfflat.probes": str(self.finding.probes),
             # Where the lists probed hold too few rows, the next ones are read.
             "ivfflat.iterative_scan": "relaxed_order",
+            "ivfflat.max_probes": str(MAX_LISTS),
             # Up to PostgreSQL 17 a sort that `needs` forbids counts as dear enough to compile.
             "jit": "off",
             **self.finding.needs,
@@ -53,7 +54,7 @@ def find_tuned(cursor: Cursor, model: str) -> Tuned | None:
     cursor.execute(_COMMENTS)
     for oid, comment in sorted(cursor.fetchall(), reverse=True):
         finding = _finding(comment)
-        if finding is not None and finding.where == where:
+        if finding and finding.where == where and finding.distance == "cosine":
             return Tuned(oid, finding)
     return None
 

@@ -45,6 +45,28 @@ def test_a_model_on_a_server_needs_a_key_or_an_address() -> None:
         make_embedder("text-embedding-3-small")
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("", "is blank"),
+        (" \n", "is blank"),
+        ("m" * 201, "has 201 characters, at most 200"),
+        ("nomic\nembed", "cannot be printed"),
+        ("nomic\udcff", "cannot be printed"),
+        ("nomic\0", "cannot be printed"),
+    ],
+)
+def test_a_name_that_cannot_be_stored_is_refused(name: str, said: str) -> None:
+    for refuse in (stored_model, make_embedder):
+        with pytest.raises(ConfigError, match=f"The model's name .*{said}"):
+            refuse(name)
+
+
+def test_a_name_may_have_200_characters() -> None:
+    name = "é" * 200
+    assert make_embedder(name, Settings(openai_base_url=LOCAL)).model == name
+
+
 def test_no_texts_give_no_vectors() -> None:
     assert embed(make_embedder(), []).shape == (0, 1536)
 

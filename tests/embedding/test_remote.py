@@ -23,7 +23,13 @@ from werkzeug import Request, Response
 
 from resume_lab.config import Settings
 from resume_lab.embedding import embed, remote, service
-from resume_lab.embedding.remote import RemoteEmbedder, requests
+from resume_lab.embedding.remote import (
+    OPENAI_LIMITS,
+    OTHER_LIMITS,
+    Limits,
+    RemoteEmbedder,
+    requests,
+)
 from resume_lab.errors import ConfigError, DataError, LabError, ServiceError
 
 MODEL = "text-embedding-3-small"
@@ -125,9 +131,9 @@ def test_too_long_vectors_are_refused(httpserver: HTTPServer) -> None:
 
 def test_nothing_is_asked_before_vectors_are_drawn(httpserver: HTTPServer) -> None:
     serve_embeddings(httpserver, dims=2)
-    batches = embedder(httpserver).batches(["a"] * 2050)
+    batches = embedder(httpserver).batches(["a"] * 66)
     assert asked(httpserver) == []
-    assert next(batches).shape == (2048, 1536)
+    assert next(batches).shape == (64, 1536)
     assert len(asked(httpserver)) == 1
     assert [len(batch) for batch in batches] == [2]
 
@@ -138,26 +144,48 @@ def test_no_texts_need_no_request(httpserver: HTTPServer) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tokens", "bounds"),
+    ("limits", "tokens", "bounds"),
     [
-        ([], []),
-        ([5], [(0, 1)]),
-        ([1] * 4097, [(0, 2048), (2048, 4096), (4096, 4097)]),
-        ([8000] * 32, [(0, 31), (31, 32)]),
+        (OPENAI_LIMITS, [], []),
+        (OPENAI_LIMITS, [5], [(0, 1)]),
+        (OPENAI_LIMITS, [1] * 4097, [(0, 2048), (2048, 4096), (4096, 4097)]),
+        (OPENAI_LIMITS, [8000] * 32, [(0, 31), (31, 32)]),
+        (OTHER_LIMITS, [1] * 129, [(0, 64), (64, 128), (128, 129)]),
+        (OTHER_LIMITS, [8000, 8000, 1, 8192, 8192], [(0, 2), (2, 4), (4, 5)]),
     ],
 )
-def test_requests_keep_to_2048_texts_and_250000_tokens(
-    tokens: list[int], bounds: list[tuple[int, int]]
+def test_requests_keep_to_the_limits_of_the_server(
+    limits: Limits, tokens: list[int], bounds: list[tuple[int, int]]
 ) -> None:
-    assert list(requests(tokens)) == bounds
+    assert list(requests(tokens, limits)) == bounds
+
+
+def test_a_server_of_ones_own_gets_few_texts_and_tokens_at_once(httpserver: HTTPServer) -> None:
+    serve_embeddings(httpserver, dims=2)
+    embed(embedder(httpserver), ["a"] * 64 + ["word " * 6000] * 3)
+    assert [len(body["input"]) for body in asked(httpserver)] == [64, 2, 1]
+
+
+def test_openai_gets_its_own_limits_however_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def count(self: RemoteEmbedder, client: object, texts: list[str]) -> np.ndarray:
+        sizes.append(len(texts))
+        return np.empty((len(texts), 1536), np.float32)
+
+    monkeypatch.setattr(RemoteEmbedder, "_embedded", count)  # nothing may reach the real server
+    for url in (None, "https://api.openai.com/v1/"):
+        settings = Settings(openai_api_key=KEY, openai_base_url=url)
+        embed(RemoteEmbedder(MODEL, settings), ["a"] * 2049)
+    assert sizes == [2048, 1, 2048, 1]
 
 
 def test_every_text_is_in_exactly_one_request() -> None:
     tokens = np.random.default_rng(0).integers(1, remote.MAX_TEXT_TOKENS + 1, 500).tolist()
-    bounds = list(requests(tokens))
+    bounds = list(requests(tokens, OTHER_LIMITS))
     assert (bounds[0][0], bounds[-1][1]) == (0, 500)
     assert all(before[1] == after[0] for before, after in pairwise(bounds))
-    assert max(sum(tokens[a:b]) for a, b in bounds) <= remote.MAX_REQUEST_TOKENS
+    assert max(sum(tokens[a:b]) for a, b in bounds) <= OTHER_LIMITS.tokens
 
 
 @pytest.mark.parametrize(
@@ -193,17 +221,32 @@ def test_a_server_that_stays_busy_is_asked_six_times(httpserver: HTTPServer) -> 
     assert len(asked(httpserver)) == 6
 
 
+def late(_: Request) -> Response:
+    time.sleep(0.3)
+    return Response(status=500)
+
+
 def test_after_a_time_out_it_is_tried_again(
     httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def late(_: Request) -> Response:
-        time.sleep(0.3)
-        return Response(status=500)
-
     monkeypatch.setattr(service, "TIMEOUT_S", 0.2)
     httpserver.expect_oneshot_request(EMBEDDINGS).respond_with_handler(late)
     serve_embeddings(httpserver)
     assert embed(embedder(httpserver), TEXTS).shape == (3, 1536)
+
+
+def test_after_two_time_outs_it_is_given_up(
+    httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "TIMEOUT_S", 0.2)
+    for _ in range(2):
+        httpserver.expect_oneshot_request(EMBEDDINGS).respond_with_handler(late)
+    serve_embeddings(httpserver)
+    error = failure(httpserver)
+    assert "did not answer within 0.2 s" in error.message
+    assert "a smaller model" in str(error.hint)
+    time.sleep(0.5)  # its late answer belongs to no other test
+    assert len(asked(httpserver)) == 2
 
 
 def with_values(value: object) -> Callable[[Items], Items]:
@@ -261,8 +304,8 @@ def test_a_page_that_is_no_answer_is_refused(
 
 def test_what_is_kept_survives_a_later_failure(httpserver: HTTPServer) -> None:
     serve_embeddings(httpserver, dims=2)
-    batches = embedder(httpserver).batches(["a"] * 2049)
-    assert next(batches).shape == (2048, 1536)
+    batches = embedder(httpserver).batches(["a"] * 65)
+    assert next(batches).shape == (64, 1536)
     httpserver.clear()
     refuse(httpserver, 400, "no more")
     with pytest.raises(ServiceError, match=r"Embedding 1 texts .* no more"):

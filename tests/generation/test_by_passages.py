@@ -18,11 +18,12 @@ def test_without_a_model_the_passages_stand_as_they_are(
     answer = by_passages(k=2, on_text=pieces.append)
     first, second = answer.hits
     assert answer.text == (
+        "No model is set up, so these are the best passages as they stand.\n\n"
         f"[1] {first.place}\n{first.content}\n\n[2] {second.place}\n{second.content}"
     )
     assert pieces == [answer.text]
     assert (answer.by, answer.cited, answer.is_known) == (PASSAGES, (1, 2), True)
-    assert answer.note == "No model is set up, so these are the best passages as they stand."
+    assert answer.note is None
     assert logged() == [(QUESTION, [first.chunk_id, second.chunk_id], answer.text)]
 
 
@@ -30,7 +31,7 @@ def test_passages_can_be_asked_for_although_there_is_a_model(
     by_model: Ask, passages: list[int], httpserver: HTTPServer
 ) -> None:
     answer = by_model(answer_by="passages")
-    assert answer.note == "No model was asked: these are the best passages as they stand."
+    assert answer.text.startswith("No model was asked: these are the best passages as they stand.")
     assert asked(httpserver) == []
 
 

@@ -80,7 +80,10 @@ def test_details_are_the_short_values_of_the_front_matter() -> None:
         "blank": "",
         "long": "x" * 300,
     }
-    line = "role: Rear admiral; tags: navy, cobol; year: 1944; current: False"
+    line = (
+        "role: Rear admiral; tags: navy, cobol; year: 1944; current: False; nested.a: 1; "
+        "mixed: a; mixed.b: 1"
+    )
     assert details(metadata) == line
     assert fenced(user_text(hit("text", metadata=metadata))) == [f"details: {line}\ntext"]
 

@@ -21,6 +21,18 @@ def sources(found: Found) -> list[str]:
     return [file.source_file for file in found.files]
 
 
+def refuse_to_list(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Refuse one folder; the tests may run as root, who may list anything."""
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if Path(path).name == name:
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+
+
 def test_files_are_named_from_the_folder_and_sorted(tmp_path: Path) -> None:
     write(tmp_path, "b.md", "work/z/deep.markdown", "work/a.MD", "notes.txt", "a.Markdown")
     found = find_markdown(tmp_path, "content")
@@ -65,6 +77,68 @@ def test_a_loop_is_a_problem_and_the_walk_ends(tmp_path: Path) -> None:
     assert not found.unread
 
 
+def test_a_real_folder_comes_before_the_links_to_it(tmp_path: Path) -> None:
+    write(tmp_path, "z/real/a.md", "ext/deep/b.md")
+    content = tmp_path / "z"
+    (content / "a-link").symlink_to(content / "real")
+    (content / "real/also").symlink_to(tmp_path / "ext/deep")
+    (content / "short").symlink_to(tmp_path / "ext/deep")
+    found = find_markdown(content, "c")
+    assert sources(found) == ["c/real/a.md", "c/real/also/b.md"]
+    assert not found.problems
+
+
+def test_a_folder_outside_is_read_by_the_link_behind_the_fewest_others(tmp_path: Path) -> None:
+    write(tmp_path, "content/x.md", "one/a.md", "two/b.md")
+    (tmp_path / "content/a").symlink_to(tmp_path / "one")
+    (tmp_path / "content/z").symlink_to(tmp_path / "two")
+    (tmp_path / "one/two").symlink_to(tmp_path / "two")
+    found = find_markdown(tmp_path / "content", "c")
+    assert sources(found) == ["c/a/a.md", "c/x.md", "c/z/b.md"]
+    assert [file.folder for file in found.files] == ["a", None, "z"]
+    assert not found.problems
+
+
+def test_folders_that_link_to_one_another_are_read_once(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in "abcdefg"]
+    for folder in folders:
+        write(folder, "text.md")
+        for other in folders:
+            (folder / f"to-{other.name}").symlink_to(other)
+    found = find_markdown(tmp_path, "c")
+    assert sources(found) == [f"c/{name}/text.md" for name in "abcdefg"]
+    loops = [problem.file for problem in found.problems]
+    assert loops == [f"c/{name}/to-{name}/" for name in "abcdefg"]
+
+
+def test_what_was_stored_from_below_what_is_unread_is_told_from_its_neighbours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "a.md", "closed/deep/b.md", "closed2/c.md")
+    (tmp_path / "gone").symlink_to(tmp_path / "missing")
+    refuse_to_list(monkeypatch, "closed")
+    unread = find_markdown(tmp_path, "c").unread
+    assert "c/closed/deep/b.md".startswith(unread)
+    assert "c/gone/was/d.md".startswith(unread)
+    assert not "c/closed2/e.md".startswith(unread)
+    assert not "c/f.md".startswith(unread)
+
+
+def test_problems_keep_the_names_that_the_database_has(tmp_path: Path) -> None:
+    write(tmp_path, "a.md")
+    os.mkfifo(tmp_path / "line\nbreak.md")
+    (tmp_path / "gone\t.md").symlink_to(tmp_path / "missing")
+    (tmp_path / "up").symlink_to(tmp_path)
+    found = find_markdown(tmp_path, "c")
+    assert [problem.file for problem in found.problems] == [
+        "c/gone\\t.md",
+        "c/line\\nbreak.md",
+        "c/up/",
+    ]
+    assert found.refused == ("c/gone\t.md", "c/line\nbreak.md", "c/up/")
+    assert found.unread == ("c/gone\t.md",)
+
+
 def test_a_link_that_leads_nowhere_or_to_itself_is_a_problem(tmp_path: Path) -> None:
     write(tmp_path, "a.md")
     for name in ("b.md", "gone"):
@@ -96,14 +170,7 @@ def test_a_folder_that_cannot_be_listed_is_unread(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(tmp_path, "a.md", "closed/b.md")
-    scandir = os.scandir
-
-    def refuse(path: str) -> object:  # the tests may run as root, who may list anything
-        if str(path).endswith("closed"):
-            raise PermissionError(13, "Permission denied")
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", refuse)
+    refuse_to_list(monkeypatch, "closed")
     found = find_markdown(tmp_path, "c")
     assert sources(found) == ["c/a.md"]
     reason = "cannot be listed: Permission denied"
@@ -140,6 +207,7 @@ def test_no_folder_a_file_and_no_markdown_are_told_apart(tmp_path: Path) -> None
     with pytest.raises(DataError, match="There is no Markdown in") as caught:
         find_markdown(tmp_path, "c")
     assert ".md or .markdown" in str(caught.value.hint)
+    assert f"Nothing was removed; `resume-lab ingest {tmp_path} --remove`" in str(caught.value.hint)
     os.mkfifo(tmp_path / "pipe.md")
     with pytest.raises(DataError, match=r"Not read: c/pipe\.md, not a regular file"):
         find_markdown(tmp_path, "c")

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from resume_lab.ingestion.discovery import FoundFile
+from resume_lab.ingestion.front_matter import MAX_CHARS
 from resume_lab.ingestion.markdown import MAX_BYTES, Document, UnreadableFile, read_document
 
 
@@ -149,16 +150,25 @@ MERGES = "a0: &a0 {k: v}\n" + "".join(
         (BOMB, "more than 10,000 values"),
         (MERGES, "more than 10,000 values"),
         ("a: [" + "1, " * 10_000 + "]", "more than 10,000 values"),
+        (f"a: &a {'x' * 50_000}\nb: [{'*a, ' * 100}]", "more than 10,000 values"),
         ("a: &a [*a]", "nested deeper than 50 levels"),
         ("a: " + "[" * 51 + "]" * 51, "nested deeper than 50 levels"),
-        ("a: " + "[" * 200_000, "nested deeper than 50 levels"),
-        ("- " * 100_000, "nested deeper than 50 levels"),
+        ("a: " + "[" * 90_000, "nested deeper than 50 levels"),
+        ("- " * 45_000, "nested deeper than 50 levels"),
     ],
 )
 def test_front_matter_that_would_explode_is_refused_at_once(front: str, reason: str) -> None:
     start = time.perf_counter()
     assert reason in problem(f"---\n{front}\n---\n")[0]
     assert time.perf_counter() - start < 2
+
+
+def test_front_matter_may_have_a_hundred_thousand_characters() -> None:
+    longest = f"\na: {'x' * (MAX_CHARS - 5)}\n"
+    assert read(f"---{longest}---\nText").body == "Text"
+    too_long = "\n[" + "x" * 511_998  # no YAML: its length is looked at first
+    reason = "the front matter has 512,001 characters, at most 100,000"
+    assert problem(f"---{too_long}\n---\nText") == (reason, None)
 
 
 def test_aliases_in_measure_are_kept() -> None:

@@ -99,9 +99,10 @@ def test_chunks_titles_metadata_and_vectors_stand_in_the_tables(
     assert [row["chunk_index"] for row in harvard] == list(range(len(harvard)))
     empty = next(row for row in found if row["source_file"] == "content/work/empty.md")
     assert (empty["document_title"], empty["content"]) == ("Nothing yet", "")
-    assert f"About\n\n{paragraph(0, 50)}" in embedder.asked
-    for row in (about, empty):
-        text = f"{row['document_title']}\n\n{row['content']}".strip()
+    facts = "born: 1906-12-09; facts.ships: 1; tags: navy, compilers"
+    texts = (f"About\n\n{facts}\n\n{paragraph(0, 50)}", "Nothing yet")
+    assert set(texts) < set(embedder.asked)
+    for row, text in zip((about, empty), texts, strict=True):
         assert np.allclose(json.loads(row["embedding"]), vector_of(text), atol=1e-6)
     assert (report.added, report.chunks, report.embedded) == (3, len(found), len(found))
     assert report.requests == -(-len(found) // 3)
@@ -203,6 +204,91 @@ def test_embeddings_that_go_with_a_changed_file_are_named(
     embedder = Recording("one")
     ingest(content, database, settings, embedder)
     assert len(embedder.asked) == 1
+
+
+def test_other_models_keep_their_vectors_of_texts_that_stay(
+    content: Path, database: Engine, settings: Settings
+) -> None:
+    for model in ("one", "two"):
+        ingest(content, database, settings, Recording(model))
+    file = content / "work/harvard.md"
+    file.write_text(file.read_text() + "\n\n## Part 8\n\n" + paragraph(99, 100))
+    (content / "about.md").rename(content / "profile.md")
+    changed = Recording("two")
+    assert ingest(content, database, settings, changed).lost == {"one": 1}
+    other = Recording("one")
+    assert ingest(content, database, settings, other).lost == {}
+    assert other.asked == changed.asked
+    assert 1 <= len(other.asked) <= 3
+    vectors = {"one": [], "two": []}
+    for row in rows(database):
+        vectors[row["embedding_model"]].append((row["content"], row["embedding"]))
+    assert vectors["one"] == vectors["two"]  # each text has its own, whichever way it came there
+
+
+def test_a_changed_front_matter_is_taken_over(
+    content: Path, database: Engine, settings: Settings
+) -> None:
+    ingest(content, database, settings)
+    about = content / "about.md"
+    about.write_text(about.read_text().replace("ships: 1", "ships: 2"))
+    harvard = content / "work/harvard.md"
+    harvard.write_text("---\nmark: [[1]]\n---\n" + harvard.read_text())
+    embedder = Recording()
+    report = ingest(content, database, settings, embedder)
+    assert (report.changed, len(embedder.asked)) == (2, 2)  # the first chunk of each
+    found = rows(database)
+    assert found[0]["metadata_json"]["facts"] == {"ships": 2}
+    assert {str(row["metadata_json"].get("mark")) for row in found if row["chunk_index"]} == {
+        "[[1]]"
+    }
+
+
+def test_chunks_of_another_splitter_are_replaced_when_a_model_is_added(
+    content: Path, database: Engine, settings: Settings
+) -> None:
+    ingest(content, database, settings)
+    with database.begin() as connection:
+        connection.execute(
+            sa.text(
+                "UPDATE document_chunks SET metadata_json = jsonb_set(metadata_json, "
+                "'{resume_lab,text_hash}', '\"old\"') WHERE source_file = 'content/about.md'"
+            )
+        )
+    report = ingest(content, database, settings, Recording("two"))
+    assert (report.changed, report.completed) == (1, 2)
+
+
+def test_a_file_of_which_some_chunks_lack_an_embedding_gets_these_alone(
+    content: Path, database: Engine, settings: Settings
+) -> None:
+    ingest(content, database, settings)
+    before = rows(database)
+    with database.begin() as connection:
+        connection.execute(
+            sa.text(
+                "DELETE FROM chunk_embeddings "
+                "WHERE chunk_id = (SELECT max(chunk_id) FROM document_chunks)"
+            )
+        )
+    embedder = Recording()
+    report = ingest(content, database, settings, embedder)
+    assert (report.completed, len(embedder.asked), report.chunks) == (1, 1, 0)
+    assert "kept, different texts embedded: 1 (requests: 1)" in str(report)
+    assert rows(database) == before
+
+
+def test_a_text_is_embedded_once_whatever_file_batch_or_folder_it_stands_in(
+    content: Path, database: Engine, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "BATCH_CHUNKS", 1)
+    (content / "copy.md").write_text((content / "about.md").read_text())
+    embedder = Recording()
+    ingest(content, database, settings, embedder)
+    assert len(embedder.asked) == len(set(embedder.asked))
+    again = Recording()
+    report = ingest(content, database, settings, again, name="elsewhere")
+    assert (report.added, again.asked) == (4, [])
 
 
 def test_another_chunking_replaces_all_and_reuses_what_is_the_same(
@@ -322,10 +408,55 @@ def test_each_folder_has_rows_of_its_own(
     ingest(content, database, settings)
     report = ingest(other, database, settings, name="content-two")
     assert (report.added, report.removed) == (1, 0)
+    assert ingest(content, database, settings).removed == 0
     assert remove_content(other, name="content-two", engine=database, settings=settings) == 1
     assert len({row["source_file"] for row in rows(database)}) == 3
+    ingest(other, database, settings, name="content-two")
+    assert remove_content(content, name="content", engine=database, settings=settings) == 3
+    assert [row["source_file"] for row in rows(database)] == ["content-two/about.md"]
+    remove_content(other, name="content-two", engine=database, settings=settings)
     with pytest.raises(DataError, match="Nothing is stored under content-two/"):
         remove_content(other, name="content-two", engine=database, settings=settings)
+
+
+def test_a_file_that_cannot_be_looked_at_is_not_gone(
+    content: Path, database: Engine, settings: Settings
+) -> None:
+    (content / "work/drafts").mkdir()
+    (content / "work/drafts/draft.md").write_text("A draft.")
+    (content / "link.md").write_text("A file still.")
+    ingest(content, database, settings)
+    (content / "work/drafts").rename(content / "work/elsewhere")
+    (content / "work/drafts").symlink_to(content)  # a loop
+    (content / "link.md").unlink()
+    (content / "link.md").symlink_to(content / "nowhere.md")
+    report = ingest(content, database, settings)
+    assert (report.added, report.removed, len(report.problems)) == (1, 0, 2)
+    assert ids(database, "content/link.md")
+    assert ids(database, "content/work/drafts/draft.md")
+
+
+def test_a_hidden_folder_that_was_ingested_by_itself_stays(
+    content: Path, database: Engine, settings: Settings
+) -> None:
+    (content / ".drafts").mkdir()
+    (content / ".drafts/draft.md").write_text("A draft.")
+    ingest(content / ".drafts", database, settings, name="content/.drafts")
+    assert ingest(content, database, settings).removed == 0
+    assert ids(database, "content/.drafts/draft.md")
+
+
+def test_the_category_is_that_of_the_folder_that_is_ingested(
+    content: Path, database: Engine, settings: Settings
+) -> None:
+    (content / "work/posts").mkdir()
+    (content / "work/posts/one.md").write_text("A post.")
+    ingest(content / "work", database, settings, name="content/work")
+    ingest(content, database, settings)
+    (category,) = {
+        row["category"] for row in rows(database) if row["source_file"].endswith("posts/one.md")
+    }
+    assert category == "work"
 
 
 def test_rows_that_were_not_ingested_are_left_alone(

@@ -159,3 +159,31 @@ def test_a_source_limits_the_search_to_one_folder_and_those_below(database: Engi
 def test_another_way_to_search_is_refused(database: Engine) -> None:
     with pytest.raises(DataError, match="vectors, words, hybrid"):
         search_vector(database, axes(1), model=MODEL, question="moth", by="magic")
+
+
+def test_words_alone_give_every_chunk_that_shares_one(database: Engine) -> None:
+    for number in range(30):
+        store(database, f"Compilers and paper {number}.", axes(1))
+    found = search_vector(
+        database, axes(1), model=MODEL, question="compilers 7?", by="words", k=100
+    )
+    assert len(found) == 30
+    assert found.hits[0].content == "Compilers and paper 7."
+
+
+def test_the_values_of_the_front_matter_are_words_of_the_first_chunk(database: Engine) -> None:
+    metadata = {"company": "Apple", "lab": "Bell", "tech": ["React"], "resume_lab": {"tokens": 3}}
+    first = store(database, "Wrote code.", axes(1), metadata_json=metadata)
+    store(database, "Wrote more.", axes(1), metadata_json=metadata, chunk_index=1)
+    for word in ("apple", "react", "bell"):
+        found = search_vector(database, axes(1), model=MODEL, question=word, by="words")
+        assert [hit.chunk_id for hit in found] == [first]
+    found = search_vector(database, axes(1), model=MODEL, question="tokens", by="words")
+    assert len(found) == 0
+
+
+def test_a_text_of_any_length_can_be_stored(any_empty_database: Engine) -> None:
+    schema.upgrade(any_empty_database)
+    letters = [chr(code) for code in range(0x10D0, 0x10F0)]
+    words = "-".join("".join(letters[n % 32] + letters[n // 32 % 32]) for n in range(84_000))
+    store(any_empty_database, words, axes(1), metadata_json={"long": words})

@@ -1,5 +1,6 @@
 """The way to the rows: the tuned index with its probes, or all rows compared; nothing stays."""
 
+import dataclasses
 from collections.abc import Iterator
 
 import numpy as np
@@ -70,8 +71,8 @@ def test_the_tuned_index_is_taken_with_its_probes(filled: Engine) -> None:
     assert numbers(result) == truth(10)
     assert result.explanation == (
         f"Tuned index {TUNED}, 20 of 20 lists probed, enable_sort off, enable_seqscan off, "
-        "iterative scan on because of lists that hold fewer than 10 rows; "
-        "recall@10 was 0.950 when it was tuned."
+        "more where these hold fewer than 10 rows (iterative scan); "
+        "recall@10 was 0.950 when it was tuned, on 1 rows."
     )
 
 
@@ -114,8 +115,8 @@ def test_k_rows_come_through_the_index_under_a_filter_of_2_percent(
     result = search_vector(filled, question(), model=MODEL, k=10, explain=True, **wanted)
     assert numbers(result) == truth(10, step=50)
     assert f"Tuned index {TUNED}, 1 of 20 lists probed" in str(result.explanation)
-    assert "iterative scan on because of the filter" in str(result.explanation)
-    assert str(result.explanation).endswith("when it was tuned, without a filter.")
+    assert "10 rows that match the filter (iterative scan)" in str(result.explanation)
+    assert str(result.explanation).endswith("when it was tuned, on 1 rows without a filter.")
 
 
 def test_an_index_that_the_planner_leaves_is_not_claimed(filled: Engine) -> None:
@@ -216,3 +217,40 @@ def test_a_vector_that_cannot_be_searched_for_is_refused(
 def test_a_model_without_rows_finds_nothing(database: Engine) -> None:
     assert len(search_vector(database, axes(1), model="none")) == 0
     assert len(search_vector(database, axes(1), model="none", question="a", by="hybrid")) == 0
+
+
+def test_an_index_for_another_distance_is_no_finding_for_this_one(filled: Engine) -> None:
+    tune(filled, MODEL, lists=LISTS, probes=LISTS)
+    other = dataclasses.replace(finding(MODEL, LISTS, 1), distance="l2")
+    with filled.begin() as connection:
+        execute(
+            connection,
+            "CREATE INDEX lab_newer ON chunk_embeddings USING ivfflat "
+            f"(embedding vector_l2_ops) WITH (lists = {LISTS}) WHERE {other.where}",
+        )
+        execute(connection, f"COMMENT ON INDEX lab_newer IS {literal(other.as_text())}")
+    said = search_vector(filled, question(), model=MODEL, explain=True).explanation
+    assert f"{LISTS} of {LISTS} lists probed" in str(said)
+
+
+def test_a_limit_of_the_database_on_probes_costs_no_rows(filled: Engine) -> None:
+    tune(filled, MODEL, lists=LISTS, probes=1)
+    with filled.connect() as connection:
+        name = connection.scalar(sa.text("SELECT current_database()"))
+        connection.execute(sa.text(f"ALTER DATABASE {name} SET ivfflat.max_probes = 1"))
+        connection.commit()
+    filled.dispose()
+    everything = len(search_vector(filled, question(), model=MODEL, k=1000))
+    with filled.connect() as connection:
+        rows = connection.scalar(
+            sa.text("SELECT count(*) FROM chunk_embeddings WHERE embedding_model = :m"),
+            {"m": MODEL},
+        )
+    assert everything == min(rows, 1000)
+
+
+@pytest.mark.parametrize("k", ["2", 2.0, None])
+def test_k_is_a_whole_number(filled: Engine, k: object) -> None:
+    with pytest.raises(DataError, match="whole number"):
+        search_vector(filled, question(), model=MODEL, k=k)
+    assert len(search_vector(filled, question(), model=MODEL, k=np.int64(2))) == 2
