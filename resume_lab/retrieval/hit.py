@@ -47,12 +47,16 @@ class Hit:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The hits of a question, best first; `explanation` says how they were found, if asked for."""
+    """The hits of a question, best first.
+
+    `explanation` says how they were found, if asked for; `note` why there are none, if known.
+    """
 
     question: str
     model: str
     hits: tuple[Hit, ...]
     explanation: str | None = None
+    note: str | None = None
 
     def __len__(self) -> int:
         return len(self.hits)
@@ -66,7 +70,9 @@ class SearchResult:
 
     def __str__(self) -> str:
         """Number the hits: score, place, and how the content begins."""
-        parts = [_text(number, hit) for number, hit in enumerate(self, 1)] or [_NOTHING]
+        parts = [_text(number, hit) for number, hit in enumerate(self, 1)] or [
+            self.note or _NOTHING
+        ]
         if self._is_fused:
             parts.insert(0, _FUSED)
         if self.explanation:
@@ -85,7 +91,7 @@ class SearchResult:
             f"<br>{html.escape(excerpt(hit.content))}</td></tr>"
             for number, hit in enumerate(self, 1)
         )
-        caption = html.escape(self.question) if self else _NOTHING
+        caption = html.escape(self.question) if self else html.escape(self.note or _NOTHING)
         said = "".join(
             f"<p>{html.escape(text)}</p>"
             for text in (_FUSED if self._is_fused else None, self.explanation)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, SupportsIndex
 
 import numpy as np
@@ -19,6 +20,7 @@ from resume_lab.database.session import lent_engine
 from resume_lab.embedding import Embedder, embed, make_embedder
 from resume_lab.errors import DataError
 from resume_lab.retrieval.connection import borrowed
+from resume_lab.retrieval.filters import nothing_matches
 from resume_lab.retrieval.hit import Hit, SearchResult, printable
 from resume_lab.retrieval.route import explain as explain_route
 from resume_lab.retrieval.route import find_route
@@ -63,7 +65,7 @@ def search(
     with lent_engine(engine, settings) as engine:
         _check_embedded(engine, embedder.model)
         (vector,) = embed(embedder, [question])
-        return search_vector(
+        found = search_vector(
             engine,
             vector,
             model=embedder.model,
@@ -75,6 +77,11 @@ def search(
             by=by,
             explain=explain,
         )
+        if found.hits or not (category or tags or source):
+            return found
+        by_tags = bool(tags)
+        note = nothing_matches(engine, by_category=category is not None, by_tags=by_tags)
+        return replace(found, note=note)
 
 
 def search_vector(

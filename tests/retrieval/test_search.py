@@ -179,3 +179,16 @@ def test_a_row_of_zeros_is_similar_to_nothing(database: Engine, embedder: FakeEm
     assert [hit.content for hit in result] == ["far"]
     result = search(ASKED, engine=database, embedder=embedder)
     assert np.isfinite([hit.score for hit in result]).all()
+
+
+def test_a_filter_that_matches_nothing_is_told_what_there_is(
+    filled: Engine, embedder: FakeEmbedder
+) -> None:
+    result = search(ASKED, engine=filled, embedder=embedder, category="Navy", tags=["COBOL"])
+    assert str(result) == (
+        "No stored chunk matches the filter. Stored categories: navy, work. "
+        "Stored tags: cobol, compilers."
+    )
+    assert result.as_dict()["note"] in result._repr_html_()
+    elsewhere = search(ASKED, engine=filled, embedder=embedder, source="elsewhere")
+    assert elsewhere.note == "No stored chunk matches the filter."
