@@ -110,6 +110,8 @@ def _translated_errors(front: str) -> Iterator[None]:
         yield
     except yaml.MarkedYAMLError as error:
         parts = [part for part in (error.context, error.problem) if part]
+        if error.problem and error.problem.startswith("mapping values are not allowed"):
+            parts.append("put a value that holds a colon and a space in quotes")
         line = 1 + error.problem_mark.line if error.problem_mark else None
         raise UnreadableFile(f"bad YAML: {': '.join(parts)}", line) from error
     except yaml.reader.ReaderError as error:

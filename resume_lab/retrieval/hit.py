@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from resume_lab.ingestion.details import details
+
 TEXT_WIDTH = 96
 SHOWN_CHARS = 300
 _NOTHING = "No chunk was found."
@@ -39,6 +41,11 @@ class Hit:
         """Return where it stands: title, headings, file."""
         path = " > ".join(part for part in (self.title, self.headings) if part)
         return f"{path} ({self.source_file})" if path else self.source_file
+
+    @property
+    def excerpt(self) -> str:
+        """Return how it begins, printable; of an empty one the values of its front matter."""
+        return excerpt(self.content if self.content.strip() else details(self.metadata))
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""
@@ -88,7 +95,7 @@ class SearchResult:
         head = "".join(f"<th scope='col' {left}>{name}</th>" for name in ("", "score", "chunk"))
         rows = "".join(
             f"<tr><td>{number}</td><td>{_score(hit)}</td><td {left}><b>{html.escape(hit.place)}</b>"
-            f"<br>{html.escape(excerpt(hit.content))}</td></tr>"
+            f"<br>{html.escape(hit.excerpt)}</td></tr>"
             for number, hit in enumerate(self, 1)
         )
         caption = html.escape(self.question) if self else html.escape(self.note or _NOTHING)
@@ -116,7 +123,7 @@ def excerpt(text: str) -> str:
 
 def _text(number: int, hit: Hit) -> str:
     place = f"{number}. {_score(hit)}  {printable(hit.place)}"
-    return "\n".join([place, *_wrapped(excerpt(hit.content), "   ")])
+    return "\n".join([place, *_wrapped(hit.excerpt, "   ")])
 
 
 def _score(hit: Hit) -> str:

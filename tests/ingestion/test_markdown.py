@@ -113,7 +113,12 @@ def test_a_number_too_long_to_write_is_text() -> None:
 @pytest.mark.parametrize(
     ("front", "reason", "line"),
     [
-        ("a: 1\nb: c: d", "bad YAML: mapping values are not allowed in this context", 3),
+        (
+            "a: 1\nb: c: d",
+            "bad YAML: mapping values are not allowed in this context: "
+            "put a value that holds a colon and a space in quotes",
+            3,
+        ),
         ("a: *x", "bad YAML: found undefined alias", 2),
         ("a: 1\n\nb: \x07", "bad YAML: the character 0x07 is not allowed", 4),
         ("a: 1\nb: 2024-13-45", "bad YAML: '2024-13-45' is not a valid timestamp", 3),

@@ -74,3 +74,19 @@ def test_a_result_is_counted_iterated_and_written_as_json() -> None:
 def test_a_place_without_title_is_the_file() -> None:
     assert hit(title=None).place == "content/a.md"
     assert hit(title=None, headings="Navy").place == "Navy (content/a.md)"
+
+
+def test_an_empty_chunk_shows_the_values_of_its_front_matter() -> None:
+    empty = hit(" ", metadata={"company": "Apple\x1b[31m", "tech": ["<b>JS</b>"]})
+    assert "   company: Apple[31m; tech: <b>JS</b>" in str(result(empty))
+    assert "tech: &lt;b&gt;JS&lt;/b&gt;" in result(empty)._repr_html_()
+
+
+def test_no_score_is_minus_zero() -> None:
+    assert "1. 0.000 " in str(result(hit(score=-0.0001)))
+
+
+def test_a_fused_order_is_explained() -> None:
+    assert str(result(hit(word_rank=1))).startswith("In the order of the fused ranks")
+    assert "In the order of the fused ranks" in result(hit(word_rank=1))._repr_html_()
+    assert "fused" not in str(result(hit()))
