@@ -65,19 +65,19 @@ def serve_embeddings(
 
 def serve_chat(
     httpserver: HTTPServer,
-    chunks: Sequence[str],
+    chunks: Sequence[str | dict[str, object]],
     *,
-    finish: str | None = "stop",
+    finish: object = "stop",
     error: str | None = None,
     broken: bool = False,
     delay_s: float = 0.0,
 ) -> None:
-    """Stream `chunks` as the answer to every chat request.
+    """Stream `chunks`, texts or whole deltas, as the answer to every chat request.
 
     `error` is said by the server after them; `broken` ends the connection there; `finish` None
     leaves out the reason why the answer ends.
     """
-    parts = [_part({"content": text}) for text in chunks]
+    parts = [_part({"content": c} if isinstance(c, str) else c) for c in chunks]
     if error is not None:
         parts.append({"error": {"message": error, "type": "server_error"}})
     elif finish is not None and not broken:
@@ -123,7 +123,7 @@ def _written(vector: list[float], as_base64: bool) -> str | list[float]:
     return b64.b64encode(np.array(vector, "<f4").tobytes()).decode() if as_base64 else vector
 
 
-def _part(delta: dict[str, str], finish: str | None = None) -> dict[str, Any]:
+def _part(delta: dict[str, object], finish: object = None) -> dict[str, Any]:
     return {
         "id": "chat-1", "object": "chat.completion.chunk", "created": 0, "model": "local",
         "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],

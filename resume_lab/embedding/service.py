@@ -36,6 +36,9 @@ NO_KEY = "none"
 """Sent where there is no key: the client wants one, servers that need none ignore it."""
 
 _MESSAGE_CHARS = 300
+_UNREADABLE = (ValueError, OverflowError, RecursionError)
+"""What the client raises for JSON that is none, or holds huge numbers or deep nesting."""
+
 _LONG_KEY = 12
 _KEY_START = 6
 _REFUSALS = {
@@ -114,7 +117,7 @@ def translated_service_errors(settings: Settings, what: str) -> Iterator[None]:
     """Turn an error of the client into a ServiceError: `what` failed, and why, in one line."""
     try:
         yield
-    except (openai.OpenAIError, ValueError, RecursionError) as error:  # the last two: odd JSON
+    except (openai.OpenAIError, *_UNREADABLE) as error:
         raise service_error(settings, what, *_explained(error, settings)) from None
 
 

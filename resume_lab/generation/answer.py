@@ -70,8 +70,8 @@ class Answer:
             parts.append(f"<small>{html.escape(self._source_lines)}</small>")
         if self.note:
             parts.append(f"<i>{html.escape(plain(self.note))}</i>")
-        font = "" if self.by == PASSAGES else ";font-family:inherit"  # their tables line up
-        return f"<pre style='white-space:pre-wrap{font}'>" + "\n\n".join(parts) + "</pre>"
+        font = "monospace" if self.by == PASSAGES else "inherit"  # tables of passages line up
+        return f"<pre style='white-space:pre-wrap;font-family:{font}'>" + "\n\n".join(parts) + "</pre>"
 
     @property
     def _source_lines(self) -> str:

@@ -9,9 +9,10 @@ _BETWEEN = rf",;&{_DASH}"
 _SPACE = r"[^\S\n]"
 _WORD = r"(?:passages?|sources?|and|to|pp?\.?)(?![a-z])"
 _STARTS = {word[:end] for word in ("passages", "sources", "and", "to") for end in range(1, 8)}
-_OPEN = rf"[\[【](?!{_SPACE}*[{_BETWEEN}])(?:[\d#†{_BETWEEN}]|{_SPACE}|{_WORD})"
-_CITATION = re.compile(rf"{_OPEN}+[\]】]", re.IGNORECASE)
-_MAYBE_CITATION = re.compile(rf"{_OPEN}*(?:{'|'.join(sorted(_STARTS))})?\Z", re.IGNORECASE)
+_OPEN = rf"[\[【](?!{_SPACE}*[{_BETWEEN}])"
+_INSIDE = rf"(?:[\d#†{_BETWEEN}]|{_SPACE}|{_WORD})"
+_CITATION = re.compile(rf"{_OPEN}{_INSIDE}+[\]】]", re.IGNORECASE)
+_MAYBE_CITATION = re.compile(rf"{_OPEN}{_INSIDE}*(?:{'|'.join(sorted(_STARTS))})?\Z", re.IGNORECASE)
 _RANGE = re.compile(rf"(\d+)(?:\s*(?:[{_DASH}]|to)\s*(\d+))?", re.IGNORECASE)
 _MAX_DIGITS = 9
 """Python refuses to turn thousands of digits into a number; so many name no passage anyway."""
@@ -20,8 +21,8 @@ _MAX_DIGITS = 9
 class CitationFilter:
     """Lets [1], [2, 3] and [1-3] through where they name a passage; else writes ? for the number.
 
-    [passage 1], [#1], [1 and 2], [1, p. 2] and 【1】 are citations too, wherever they stand: after a
-    word without a space, as the text of a link, in code. Other brackets stay as they are.
+    [passage 1], [#1], [1 and 2], [1, p. 2] and 【1】 are citations too, wherever they stand: right
+    after a word, as the text of a link, in code. Other brackets stay as they are.
     `cited` holds the numbers that were let through, `astray` what was not, as the model wrote it.
     """
 

@@ -17,7 +17,7 @@ def plain(text: str) -> str:
 
 
 class WholeCharacters:
-    """Joins characters that a stream sends in two halves; a half without the other becomes \ufffd."""
+    """Joins characters that a stream sends in two halves; a lone half becomes U+FFFD."""
 
     def __init__(self) -> None:
         self._half = ""

@@ -267,6 +267,8 @@ def with_values(value: object) -> Callable[[Items], Items]:
         (with_values([1.0] * 7 + [float("inf")]), "zero or not finite"),
         (with_values([1e300] * 8), "zero or not finite"),
         (with_values(None), "cannot be read"),
+        (with_values([10**400] * 8), "cannot be read"),
+        (with_values([[10**400] * 8]), "cannot be read"),
         (with_values(["key", KEY]), "cannot be read"),
         (with_values([[1.0] * 8]), "cannot be read"),
         (with_values("no base64!"), "cannot be read"),
@@ -291,6 +293,8 @@ def test_an_answer_that_is_no_vector_for_each_text_is_refused(
         ("[]", "application/json"),
         ("{}", "application/json"),
         ("null", "application/json"),
+        (f'{{"data": [{"9" * 5000}]}}', "application/json"),
+        ("[" * 100_000, "application/json"),
     ],
 )
 def test_a_page_that_is_no_answer_is_refused(

@@ -79,6 +79,29 @@ def test_the_servers_words_are_one_line_without_the_key(
     assert error.hint
 
 
+LONG_KEY = "sk-proj-ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+@pytest.mark.parametrize(
+    ("key", "words", "said"),
+    [
+        (LONG_KEY, "sk-proj-ABCDEFGHIJKL... is no key", "[key] is no key"),
+        (LONG_KEY, f"Key ({LONG_KEY.lower()} is old", "Key ([key] is old"),
+        (LONG_KEY, "the key=SK-PROJ-****wxyz", "the key=[key]"),
+        (LONG_KEY, "the task-project sk-1 failed", "the task-project sk-1 failed"),
+        ("sk-test", "sk-tester, not sk-test", "[key]er, not [key]"),
+        ("a.c*e(123456", "a.c*e(1 but abcdef", "[key] but abcdef"),
+    ],
+)
+def test_a_long_key_is_not_repeated_in_part_either(
+    httpserver: HTTPServer, key: str, words: str, said: str
+) -> None:
+    refuse(httpserver, 400, words)
+    with pytest.raises(ServiceError) as raised:
+        embed_one(model_settings(httpserver, key=key))
+    assert raised.value.message.endswith(f"(400): {said}")
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
     [
@@ -190,9 +213,10 @@ def test_a_stream_that_fails_in_the_middle_gives_its_parts_and_then_the_error(
     assert raised.value.hint
 
 
-def test_a_stream_that_is_not_json_is_said(httpserver: HTTPServer) -> None:
+@pytest.mark.parametrize("body", ["{no json", "9" * 5000, "[" * 100_000])
+def test_a_stream_that_is_not_json_is_said(httpserver: HTTPServer, body: str) -> None:
     httpserver.expect_request(CHAT).respond_with_data(
-        "data: {no json\n\n", content_type="text/event-stream"
+        f"data: {body}\n\n", content_type="text/event-stream"
     )
     with pytest.raises(ServiceError, match="cannot be read"):
         list(streamed(model_settings(httpserver)))

@@ -20,6 +20,7 @@ from resume_lab.database import (
     session_factory,
 )
 from resume_lab.embedding import service
+from resume_lab.embedding.embedder import LEXICAL_MODEL
 from resume_lab.generation import Answer, ask
 
 from .factory import QUESTION, Ask, Logged
@@ -28,7 +29,7 @@ from .factory import QUESTION, Ask, Logged
 class WordEmbedder:
     """One dimension a word, so that only texts with common words are near."""
 
-    model = "lexical/test"
+    model = LEXICAL_MODEL
     is_remote = False
 
     def batches(self, texts: Sequence[str]) -> Iterator[NDArray[np.float32]]:

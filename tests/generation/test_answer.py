@@ -56,6 +56,11 @@ def test_nothing_in_it_is_obeyed_by_a_terminal() -> None:
     assert shown.after_text().count("\x1b") == 0
 
 
+def test_what_is_not_seen_or_turns_the_text_is_left_out() -> None:
+    odd = "a\u202eb\u2066c\u200bd\ufeffe\U000e0041f\u2028g\u00a0h\u2009i\ud83dj\u00e9"
+    assert str(answer(text=odd, cited=())) == "abcdef g h ij\u00e9"
+
+
 def test_nothing_in_it_is_obeyed_by_a_page() -> None:
     script = "<script>alert('1')</script>"
     shown = answer(

@@ -8,6 +8,7 @@ from model_server import CHAT, asked, serve_chat
 from pytest_httpserver import HTTPServer
 
 from resume_lab.errors import ConfigError, ServiceError
+from resume_lab.generation import prompt
 from resume_lab.generation.answer import UNKNOWN
 from resume_lab.generation.prompt import SYSTEM
 
@@ -104,12 +105,19 @@ def test_where_nothing_is_found_no_model_is_asked(
     ("finish", "note"), [("length", "length limit"), ("content_filter", "filter"), (None, "finish")]
 )
 def test_an_answer_that_was_cut_off_says_so(
-    by_model: Ask, passages: list[int], httpserver: HTTPServer, finish: str | None, note: str
+    by_model: Ask,
+    passages: list[int],
+    httpserver: HTTPServer,
+    logged: Logged,
+    finish: str | None,
+    note: str,
 ) -> None:
-    serve_chat(httpserver, ["The Mark I [1]"], finish=finish)
+    serve_chat(httpserver, ["The Mark I [1] [9]"], finish=finish)
     answer = by_model()
-    assert answer.text == "The Mark I [1]"
-    assert note in str(answer.note)
+    assert answer.text == "The Mark I [1] [?]"
+    assert note in str(answer.cut_short)
+    assert str(answer.note).startswith(f"{answer.cut_short} The answer cited")
+    assert logged()[0][2] == f"The Mark I [1] [?]\n\n({answer.cut_short})"
 
 
 def test_the_escapes_of_a_model_reach_nobody(
@@ -119,6 +127,63 @@ def test_the_escapes_of_a_model_reach_nobody(
     pieces: list[str] = []
     assert by_model(on_text=pieces.append).text == "The [31mMark I [?]"
     assert "\x1b" not in "".join(pieces)
+
+
+@pytest.mark.parametrize(
+    ("chunks", "text"),
+    [
+        (["ok \ud83d", "\ude00 [1]"], "ok \U0001f600 [1]"),
+        (["lone \ud83d", "a \ude00 [1]"], "lone \ufffda \ufffd [1]"),
+        (["[1] at the end \ud83d"], "[1] at the end \ufffd"),
+    ],
+)
+def test_the_halves_of_a_character_are_joined(
+    by_model: Ask,
+    passages: list[int],
+    httpserver: HTTPServer,
+    logged: Logged,
+    chunks: list[str],
+    text: str,
+) -> None:
+    serve_chat(httpserver, chunks)
+    pieces: list[str] = []
+    answer = by_model(on_text=pieces.append)
+    assert answer.text == "".join(pieces) == text
+    assert "".join(pieces).encode().decode() == text
+    assert logged()[0][2] == text
+
+
+def test_a_refusal_is_the_answer(
+    by_model: Ask, passages: list[int], httpserver: HTTPServer, logged: Logged
+) -> None:
+    serve_chat(httpserver, [{"refusal": "I will not"}, {"refusal": " say."}])
+    answer = by_model()
+    assert answer.text == "I will not say."
+    assert logged()[0][2] == "I will not say."
+
+
+@pytest.mark.parametrize("finish", [["x"], {"a": 1}, 7, "\x1b[31mx\u202e"])
+def test_a_server_may_end_with_any_reason(
+    by_model: Ask, passages: list[int], httpserver: HTTPServer, finish: object
+) -> None:
+    serve_chat(httpserver, ["The Mark I [1]."], finish=finish)
+    assert by_model().note is None
+    httpserver.clear()
+    serve_chat(httpserver, [], finish=finish)
+    with pytest.raises(ServiceError, match="it stopped by") as raised:
+        by_model()
+    assert raised.value.message.isprintable()
+
+
+def test_passages_that_are_left_out_are_counted(
+    by_model: Ask, passages: list[int], httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prompt, "ALL_PASSAGES_CHARS", 100)
+    serve_chat(httpserver, ["The Mark I [1] [3]."])
+    answer = by_model()
+    assert answer.text == "The Mark I [1] [?]."
+    assert str(answer.note).startswith("Only the first 2 of 3 passages were sent")
+    assert len(answer.hits) == 3
 
 
 @pytest.mark.usefixtures("impatient")

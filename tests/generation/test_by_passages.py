@@ -1,6 +1,7 @@
 """Questions answered by the passages as they stand, where no model is asked."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from model_server import asked
@@ -41,6 +42,14 @@ def test_a_passage_of_front_matter_alone_shows_that(
     store("computer Harvard", chunk_index=1)
     store(" ", metadata_json={"role": "programmer", "tags": ["navy"]})
     assert "(content/life.md)\nrole: programmer; tags: navy" in by_passages().text
+
+
+def test_only_of_the_lexical_embedder_is_known_which_score_is_low(
+    by_passages: Ask, embedder: Any, store: Callable[..., int]
+) -> None:
+    embedder.model = "lexical/other"
+    store("A moth was found.")
+    assert by_passages("Quantum chromodynamics?").is_known
 
 
 @pytest.mark.parametrize("by", ["vectors", "hybrid"])

@@ -21,6 +21,13 @@ def filtered(*pieces: str, n: int = 3) -> tuple[str, CitationFilter]:
         ("Grace [2, 3] and [ 1 ].", {1, 2, 3}),
         ("Grace [1-3].", {1, 2, 3}),
         ("Grace [1;\u20092\u20133].", {1, 2, 3}),
+        *((f"Grace [1{dash}3].", {1, 2, 3}) for dash in "\u2010\u2011\u2012\u2014\u2015\u2212"),
+        ("Grace [1 to 3].", {1, 2, 3}),
+        ("Grace 【1】 and 【2†source】.", {1, 2}),
+        ("Grace [passage 1], [Passages 2 and 3].", {1, 2, 3}),
+        ("Grace [Source 1, p. 2][#3].", {1, 2, 3}),
+        ("Grace[1].", {1}),
+        ("[2](https://example.org)", {2}),
     ],
 )
 def test_a_citation_of_a_passage_is_let_through(text: str, cited: set[int]) -> None:
@@ -39,6 +46,13 @@ def test_a_citation_of_a_passage_is_let_through(text: str, cited: set[int]) -> N
         ("so [2-4].", "so [?].", set(), ["[2-4]"]),
         ("so [3-1].", "so [?].", set(), ["[3-1]"]),
         ("in [1943].", "in [?].", set(), ["[1943]"]),
+        ("so [2\u20149].", "so [?].", set(), ["[2\u20149]"]),
+        ("so 【9】.", "so 【?】.", set(), ["【9】"]),
+        ("so [passage 9].", "so [passage ?].", set(), ["[passage 9]"]),
+        ("so [1 and 9].", "so [1 and ?].", {1}, ["[1 and 9]"]),
+        ("so [1, p. 9].", "so [1, p. ?].", {1}, ["[1, p. 9]"]),
+        ("so [#9].", "so [#?].", set(), ["[#9]"]),
+        ("so[9] a[12].", "so[?] a[?].", set(), ["[9]", "[12]"]),
         (f"so [{'1' * 5000}].", "so [?].", set(), [f"[{'1' * 5000}]"]),
         (f"so [{' ' * 100}9].", f"so [{' ' * 100}?].", set(), [f"[{' ' * 100}9]"]),
     ],
@@ -61,6 +75,13 @@ def test_a_citation_of_nothing_becomes_a_question_mark(
         "an open [",
         "an open [12",
         "[see 9]",
+        "[-1] and [ \u22121]",
+        "[1\n2]",
+        "[passage]",
+        "[andy 9] [pages 9] [passage9s]",
+        "[1.5]",
+        "p" * 5000,
+        "[" + "p" * 5000,
         "] 9 [",
         "[",
         "",
@@ -92,7 +113,7 @@ def test_only_what_may_be_a_citation_is_held_back() -> None:
     assert citations.feed("]]") == "[1]]"
 
 
-@given(st.text(alphabet="[]12934,- a", max_size=40), st.data())
+@given(st.text(alphabet="[]【12934,-# \nandptoP.", max_size=40), st.data())
 def test_where_the_pieces_part_makes_no_difference(text: str, data: st.DataObject) -> None:
     whole, expected = filtered(text)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))

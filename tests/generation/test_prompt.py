@@ -9,10 +9,10 @@ from resume_lab.generation.prompt import (
     ALL_PASSAGES_CHARS,
     PASSAGE_CHARS,
     SYSTEM,
-    details,
     fitting,
     messages,
 )
+from resume_lab.ingestion.details import details
 
 from .factory import hit
 
