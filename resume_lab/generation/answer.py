@@ -71,7 +71,9 @@ class Answer:
         if self.note:
             parts.append(f"<i>{html.escape(plain(self.note))}</i>")
         font = "monospace" if self.by == PASSAGES else "inherit"  # tables of passages line up
-        return f"<pre style='white-space:pre-wrap;font-family:{font}'>" + "\n\n".join(parts) + "</pre>"
+        return (
+            f"<pre style='white-space:pre-wrap;font-family:{font}'>" + "\n\n".join(parts) + "</pre>"
+        )
 
     @property
     def _source_lines(self) -> str:
