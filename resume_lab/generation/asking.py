@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from resume_lab.config import Settings
-from resume_lab.database import open_engine
+from resume_lab.database.session import lent_engine
 from resume_lab.embedding import Embedder
 from resume_lab.errors import ConfigError, DatabaseError, LabError
 from resume_lab.generation.answer import PASSAGES, Answer, joined
@@ -57,8 +57,7 @@ def ask(
     is_logged = settings.log_questions if log is None else log
     said = _Said(on_text)
     found: SearchResult | None = None
-    with _client(answer_by, settings) as client:
-        engine = engine or open_engine(settings)
+    with _client(answer_by, settings) as client, lent_engine(engine, settings) as engine:
         try:
             found = search(
                 question,
@@ -80,7 +79,7 @@ def ask(
             if is_logged and not isinstance(error, DatabaseError):  # there a log would fail too
                 _log(engine, question, found, _broken_off(said.text, error))
             raise
-    problem = _log(engine, question, found, _whole(answer)) if is_logged else None
+        problem = _log(engine, question, found, _whole(answer)) if is_logged else None
     return replace(answer, note=joined(answer.note, problem))
 
 
