@@ -5,11 +5,15 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import hypothesis
 import pytest
 from nbmake.pytest_items import NotebookItem
 
 from resume_lab.config import Settings
 from resume_lab.database.session import server
+
+hypothesis.settings.register_profile("lab", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("lab")
 
 NOTEBOOK_ROWS = "6000"
 NOTEBOOK_QUERIES = "160"

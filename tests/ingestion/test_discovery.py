@@ -193,7 +193,7 @@ def test_ten_thousand_files_are_found_in_no_time(tmp_path: Path) -> None:
         (tmp_path / f"{i}.md").touch()
     start = time.perf_counter()
     found = find_markdown(tmp_path, "c")
-    assert time.perf_counter() - start < 1  # about 0.1 s
+    assert time.perf_counter() - start < 20  # about 0.1 s, unless it grows with the square
     assert len(found.files) == 10_000
 
 
