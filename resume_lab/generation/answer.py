@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from resume_lab.generation.plain import plain
-from resume_lab.retrieval.hit import Hit, printable
+from resume_lab.printable import printable
+from resume_lab.retrieval.hit import Hit
 
 PASSAGES = "passages"
 """What `by` says where no model wrote the answer."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from resume_lab.generation.answer import UNKNOWN
 from resume_lab.ingestion.details import details
-from resume_lab.retrieval.hit import Hit, printable
+from resume_lab.printable import printable
+from resume_lab.retrieval.hit import Hit
 
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletionMessageParam

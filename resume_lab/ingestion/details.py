@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from resume_lab.printable import printable
+
 MAX_CHARS = 500
 _VALUE_CHARS = 200
 
@@ -22,7 +24,7 @@ def details(metadata: Mapping[str, Any]) -> str:
     line = ""
     for path, texts in values.items():
         shown = ", ".join(texts)
-        more = f"{'; ' if line else ''}{_printable(path)}: {shown}"
+        more = f"{'; ' if line else ''}{printable(path)}: {shown}"
         if len(shown) <= _VALUE_CHARS and len(line) + len(more) <= MAX_CHARS:
             line += more
     return line
@@ -35,9 +37,5 @@ def _flat(path: str, value: Any) -> Iterator[tuple[str, str]]:
     elif isinstance(value, list):
         for inner in value:
             yield from _flat(path, inner)
-    elif isinstance(value, str | int | float) and (text := _printable(str(value))):
+    elif isinstance(value, str | int | float) and (text := printable(str(value))):
         yield path, text
-
-
-def _printable(text: str) -> str:
-    return "".join(c for c in " ".join(text.split()) if c.isprintable())

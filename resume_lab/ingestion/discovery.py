@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from resume_lab.errors import DataError
+from resume_lab.printable import escaped
 
 ENDINGS = (".md", ".markdown")
 """Endings of the files that are read, in any case."""
@@ -55,13 +56,6 @@ class Found:
     problems: tuple[FileProblem, ...]
     unread: tuple[str, ...]
     refused: tuple[str, ...]
-
-
-def printable(text: str) -> str:
-    """Return `text` on one line, with escapes for what a terminal cannot show."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def is_left_out(name: str) -> bool:
@@ -187,14 +181,14 @@ class _Walk:
         return True
 
     def _refuse(self, source_file: str, reason: str, *, unread: bool = False) -> None:
-        self.problems.append(FileProblem(printable(source_file), None, reason))
+        self.problems.append(FileProblem(escaped(source_file), None, reason))
         self.refused.append(source_file)
         if unread:
             self.unread.append(source_file)
 
 
 def _check_folder(content_dir: Path) -> None:
-    shown = printable(str(content_dir))
+    shown = escaped(str(content_dir))
     try:
         if content_dir.is_dir():
             os.scandir(content_dir).close()
@@ -208,7 +202,7 @@ def _check_folder(content_dir: Path) -> None:
     if is_there:
         raise DataError(
             f"{shown} is a file, not a folder.",
-            hint=f"Name the folder that holds it: {printable(str(content_dir.parent))}",
+            hint=f"Name the folder that holds it: {escaped(str(content_dir.parent))}",
         )
     raise DataError(
         f"There is no folder {shown}.",
@@ -221,7 +215,7 @@ def _nothing_found(content_dir: Path, problems: list[FileProblem]) -> DataError:
     hint = f"Files that end in {endings} are read; what begins with a dot is left out."
     if problems:
         hint += f" Not read: {problems[0].file}, {problems[0].reason}."
-    shown = printable(str(content_dir))
+    shown = escaped(str(content_dir))
     command = f"resume-lab ingest {shlex.quote(shown)} --remove"
     hint += f"\nNothing was removed; `{command}` removes what was stored from it."
     return DataError(f"There is no Markdown in {shown}.", hint=hint)

@@ -276,6 +276,6 @@ class _Run:
 def _was_looked_for(source_file: str, name: str, found: Found) -> bool:
     """Say whether the file would have been found if it were there."""
     below = source_file.removeprefix(f"{name}/").split("/")
-    folders = tuple(f"{place.rstrip('/')}/" for place in (*found.unread, *found.refused))
+    folders = tuple(f"{place.rstrip('/')}/" for place in found.refused)
     is_unknown = source_file in found.refused or source_file.startswith(folders)
     return not (is_unknown or any(map(is_left_out, below)))

@@ -70,13 +70,12 @@ def file_hash(found: FoundFile, data: bytes) -> str:
     return hashlib.sha256((found.folder or "").encode() + b"\0" + data).hexdigest()
 
 
-def prepare(found: FoundFile, data: bytes, chunking: Chunking) -> PreparedFile:
-    """Read a file and split it; one with an empty body has one empty chunk, found by its title.
+def prepare(found: FoundFile, data: bytes, digest: str, chunking: Chunking) -> PreparedFile:
+    """Read a file, whose hash is `digest`, and split it; raises UnreadableFile.
 
-    Raises UnreadableFile.
+    One with an empty body has one empty chunk, found by its title.
     """
     document = read_document(data, found)
-    digest = file_hash(found, data)
     chunks = split_body(document.body, chunk_size=chunking.chunk_size, overlap=chunking.overlap)
     return PreparedFile(
         document,

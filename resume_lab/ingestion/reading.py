@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from resume_lab.ingestion.discovery import FileProblem, FoundFile, printable
+from resume_lab.ingestion.discovery import FileProblem, FoundFile
 from resume_lab.ingestion.markdown import MAX_BYTES, UnreadableFile, too_large
 from resume_lab.ingestion.prepare import Chunking, PreparedFile, file_hash, prepare
 from resume_lab.ingestion.store import StoredFile
+from resume_lab.printable import escaped
 
 BATCH_CHUNKS = 500
 """A batch of files is written when it has this many chunks."""
@@ -39,7 +40,7 @@ def read_batches(
         try:
             _take(batch, found, stored.get(found.source_file), chunking, model)
         except UnreadableFile as error:
-            shown = printable(found.source_file)
+            shown = escaped(found.source_file)
             batch.problems.append(FileProblem(shown, error.line, error.reason))
         if batch.chunks >= BATCH_CHUNKS:
             yield batch
@@ -52,10 +53,11 @@ def _take(
 ) -> None:
     start = time.perf_counter()
     data = _read(found.path)
+    digest = file_hash(found, data)
     is_done = (
         stored is not None
         and stored.chunking == str(chunking)
-        and stored.file_hash == file_hash(found, data)
+        and stored.file_hash == digest
         and stored.is_embedded(model)
     )
     read = time.perf_counter()
@@ -63,7 +65,7 @@ def _take(
     if is_done:
         batch.unchanged += 1
         return
-    prepared = prepare(found, data, chunking)
+    prepared = prepare(found, data, digest, chunking)
     batch.split_s += time.perf_counter() - read
     batch.files.append(prepared)
     batch.chunks += len(prepared.chunks)

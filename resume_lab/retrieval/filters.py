@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy.engine import Engine
 
+from resume_lab.printable import printable
 from resume_lab.retrieval.connection import borrowed
-from resume_lab.retrieval.hit import printable
 
 _MOST = 20
 _STORED = {

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from resume_lab.ingestion.details import details
+from resume_lab.printable import printable
 
 TEXT_WIDTH = 96
 SHOWN_CHARS = 300
@@ -108,11 +109,6 @@ class SearchResult:
             f"<table><caption {left}>{caption}</caption><thead><tr>{head}</tr></thead>"
             f"<tbody>{rows}</tbody></table>{said}"
         )
-
-
-def printable(text: str) -> str:
-    """Return the text on one line, without characters that a terminal would obey."""
-    return "".join(character for character in " ".join(text.split()) if character.isprintable())
 
 
 def excerpt(text: str) -> str:

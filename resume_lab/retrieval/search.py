@@ -19,9 +19,10 @@ from resume_lab.database.interrupt import interruptible
 from resume_lab.database.session import lent_engine
 from resume_lab.embedding import Embedder, embed, make_embedder
 from resume_lab.errors import DataError
+from resume_lab.printable import printable
 from resume_lab.retrieval.connection import borrowed
 from resume_lab.retrieval.filters import nothing_matches
-from resume_lab.retrieval.hit import Hit, SearchResult, printable
+from resume_lab.retrieval.hit import Hit, SearchResult
 from resume_lab.retrieval.route import explain as explain_route
 from resume_lab.retrieval.route import find_route
 from resume_lab.retrieval.statements import By, Query

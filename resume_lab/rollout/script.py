@@ -6,6 +6,7 @@ import re
 
 import sqlalchemy as sa
 
+from resume_lab.printable import escaped
 from resume_lab.rollout.swap import Steps
 
 LINE_LENGTH = 100
@@ -61,6 +62,5 @@ def _pieces(text: str, width: int) -> list[str]:
 def _python(text: str) -> str:
     """Return a string as Python writes it, in the quotes that need fewer escapes."""
     quote = "'" if text.count('"') > text.count("'") else '"'
-    escaped = text.replace("\\", "\\\\").replace(quote, "\\" + quote)
-    shown = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in escaped)
-    return f"{quote}{''.join(shown)}{quote}"
+    literal = text.replace("\\", "\\\\").replace(quote, "\\" + quote)
+    return f"{quote}{escaped(literal)}{quote}"
