@@ -8,6 +8,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from resume_lab.config import DRIVER, AppEnv, Settings
 from resume_lab.database import models
+from resume_lab.database.failures import translated_errors
 from resume_lab.database.indexes import raw_connection
 from resume_lab.database.interrupt import interruptible
 from resume_lab.database.schema import (
@@ -15,10 +16,10 @@ from resume_lab.database.schema import (
     include_object_on,
     limited_waiting,
     migration_lock,
-    translated_errors,
+    standing,
 )
 from resume_lab.database.session import open_engine
-from resume_lab.errors import LabError
+from resume_lab.errors import LabError, leaving
 
 config = context.config
 called_from_terminal = config.cmd_opts is not None
@@ -72,7 +73,8 @@ def run_online() -> None:
         return
     engine = given if isinstance(given, Engine) else open_engine()
     with (
-        translated_errors(),
+        leaving(lambda error: standing(engine, error)),
+        translated_errors(engine),
         migration_lock(engine),
         engine.connect() as connection,
         limited_waiting(connection),

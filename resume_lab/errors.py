@@ -1,5 +1,7 @@
 """Every error a person can cause or meet, one base and a few children.
 
+Each says what happened, what the database holds now, and what to type next.
+
 LabError
   ConfigError        a setting is missing, blank or of the wrong form
   DataError          vectors or files that cannot be used
@@ -13,17 +15,24 @@ LabError
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
+
 
 class LabError(Exception):
-    """What happened (`message`) and what to do next (`hint`)."""
+    """What happened (`message`), what the database holds now (`state`), what to do next (`hint`).
 
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
+    No state is given where the database had no part in it.
+    """
+
+    def __init__(self, message: str, *, state: str | None = None, hint: str | None = None) -> None:
         super().__init__(message)
         self.message = message
+        self.state = state
         self.hint = hint
 
     def __str__(self) -> str:
-        return f"{self.message}\n{self.hint}" if self.hint else self.message
+        return "\n".join(part for part in (self.message, self.state, self.hint) if part)
 
     def _render_traceback_(self) -> list[str]:
         """Show one readable error in a notebook: IPython calls this instead of its traceback."""
@@ -60,3 +69,14 @@ class EmbeddedError(DatabaseError):
 
 class ExperimentError(LabError):
     """An experiment cannot be run as asked."""
+
+
+@contextlib.contextmanager
+def leaving(state: str | Callable[[LabError], str | None]) -> Iterator[None]:
+    """Add to an error from inside what the database holds now, unless it says so itself."""
+    try:
+        yield
+    except LabError as error:
+        if error.state is None:
+            error.state = state if isinstance(state, str) else state(error)
+        raise

@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 
 from resume_lab.config import AppEnv, Settings
 from resume_lab.database import copy
+from resume_lab.database.failures import translated_errors
 from resume_lab.database.indexes import drop_vector_indexes, raw_connection
 from resume_lab.database.interrupt import interruptible
 from resume_lab.database.models import (
@@ -32,12 +33,12 @@ from resume_lab.database.models import (
     ChunkEmbedding,
     DocumentChunk,
 )
-from resume_lab.database.schema import translated_errors
 from resume_lab.database.session import set_load_timeouts
-from resume_lab.errors import ConfigError, DataError, SchemaError
+from resume_lab.errors import ConfigError, DataError, SchemaError, leaving
 from resume_lab.vectors import Kind, load_vectors, stream, unit, validate_vectors
 
 BATCH_ROWS = 1024
+UNCHANGED = "Nothing was added, and nothing that was there has changed."
 Batches = Callable[[int], Iterator[NDArray[np.float32]]]
 """Given the first row to give, yields unit vectors from there on, (at most BATCH_ROWS, dim)."""
 
@@ -113,8 +114,9 @@ def seed_file(
     APP_ENV is prod, unless `allow_prod`.
     """
     _check_env(allow_prod)
-    vectors = load_vectors(path)
-    validate_vectors(vectors, dim=EMBEDDING_DIM, what=path.name)
+    with leaving(UNCHANGED):
+        vectors = load_vectors(path)
+        validate_vectors(vectors, dim=EMBEDDING_DIM, what=path.name)
 
     def batches(start: int) -> Iterator[NDArray[np.float32]]:
         for first in range(start, len(vectors), BATCH_ROWS):
@@ -146,7 +148,7 @@ def _check_env(allow_prod: bool) -> None:
 
 
 def _seed(engine: Engine, model: str, rows: int, batches: Batches, *, progress: bool) -> SeedReport:
-    with translated_errors(), engine.begin() as connection:
+    with leaving(UNCHANGED), translated_errors(engine), engine.begin() as connection:
         return interruptible(
             raw_connection(connection),
             lambda: _load(connection, model, rows, batches, progress=progress),

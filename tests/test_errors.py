@@ -3,11 +3,14 @@
 import inspect
 
 import nbformat
+import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from resume_lab import errors
-from resume_lab.errors import ConfigError, LabError
+from resume_lab.errors import ConfigError, LabError, leaving
+
+STATE = "Nothing was added."
 
 
 def written_tree() -> dict[str, str | None]:
@@ -44,6 +47,25 @@ def test_an_error_reads_as_what_happened_and_what_to_do() -> None:
     assert (error.message, error.hint) == ("It is blank.", "Fill it in.")
     assert str(error) == "It is blank.\nFill it in."
     assert str(ConfigError("It is blank.")) == "It is blank."
+
+
+def test_between_them_stands_what_the_database_holds_now() -> None:
+    error = ConfigError("It broke.", state="Nothing was added.", hint="Mend it.")
+    assert str(error) == "It broke.\nNothing was added.\nMend it."
+
+
+def test_an_operation_says_what_it_leaves_where_the_error_does_not() -> None:
+    with pytest.raises(ConfigError, match=r"^It broke\.\nNothing was added\.$"), leaving(STATE):
+        raise ConfigError("It broke.")
+    with pytest.raises(ConfigError, match=r"^It broke\.\nHalf\.$"), leaving(STATE):
+        raise ConfigError("It broke.", state="Half.")
+    with (
+        pytest.raises(ConfigError, match="ConfigError knows"),
+        leaving(lambda e: f"{e!r:.11} knows"),
+    ):
+        raise ConfigError("It broke.")
+    with pytest.raises(ValueError, match=r"^no$"), leaving(STATE):
+        raise ValueError("no")
 
 
 def shown_in_a_notebook(source: str) -> str:

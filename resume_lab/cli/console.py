@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperGroup
 
 from resume_lab.config import AppEnv, Settings
+from resume_lab.database.failures import explained
 from resume_lab.errors import ConfigError, LabError
 
 EXIT_INTERRUPTED = 130
@@ -31,7 +32,16 @@ class Group(TyperGroup):
             typer.echo(f"Error: {error}", err=True)
             raise typer.Exit(1) from None
         except (sa.exc.SQLAlchemyError, psycopg2.Error) as error:
-            typer.echo(f"Error: {_first_line(error)}", err=True)
+            typer.echo(f"Error: {explained(error) or _first_line(error)}", err=True)
+            raise typer.Exit(1) from None
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            typer.echo(f"Error: {where}{error.strerror or error}", err=True)
+            raise typer.Exit(1) from None
+        except MemoryError:
+            typer.echo("Error: This machine has too little memory for that.", err=True)
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
             typer.echo("\nInterrupted: what was not finished is undone.", err=True)

@@ -21,8 +21,8 @@ from psycopg2 import sql
 from psycopg2.extensions import QueryCanceledError
 from psycopg2.extensions import connection as RawConnection  # noqa: N812
 
+from resume_lab.database.failures import translated_driver_errors
 from resume_lab.database.interrupt import is_cancelled
-from resume_lab.database.session import translated_driver_errors
 from resume_lab.errors import DataError
 
 HEADER = b"PGCOPY\n\xff\r\n\0" + struct.pack(">ii", 0, 0)

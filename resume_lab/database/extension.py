@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
-from resume_lab.database.schema import migration_lock, translated_errors
+from resume_lab.database.failures import translated_errors
+from resume_lab.database.schema import migration_lock
 
 
 def ensure_extension(engine: Engine) -> None:
@@ -14,5 +15,5 @@ def ensure_extension(engine: Engine) -> None:
     with engine.connect() as connection:
         if connection.scalar(statement):
             return
-    with translated_errors(), migration_lock(engine), engine.begin() as connection:
+    with translated_errors(engine), migration_lock(engine), engine.begin() as connection:
         connection.execute(sa.text("CREATE EXTENSION IF NOT EXISTS vector"))

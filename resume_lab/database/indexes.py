@@ -11,7 +11,7 @@ from psycopg2 import sql
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection
 
-from resume_lab.database.session import translated_driver_errors
+from resume_lab.database.failures import translated_driver_errors
 from resume_lab.errors import ExperimentError
 
 MAX_LISTS = 32_768

@@ -23,7 +23,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from resume_lab.config import project_root
 from resume_lab.database.models import EMBEDDING_INDEX
-from resume_lab.errors import DatabaseError, SchemaError
+from resume_lab.errors import ConnectionFailed, LabError, SchemaError
 
 LAB_PREFIX = "lab_"
 """Indexes and schemas of experiments start with this; migrations leave them alone."""
@@ -72,6 +72,16 @@ def current(engine: Engine) -> str | None:
 def revision_of(connection: Connection) -> str | None:
     """Return the revision the database of an open connection is at."""
     return MigrationContext.configure(connection).get_current_revision()
+
+
+def standing(engine: Engine, error: LabError) -> str | None:
+    """Say where a failed migration left the database, as far as it can be asked."""
+    if isinstance(error, ConnectionFailed):
+        return None
+    with contextlib.suppress(LabError, sa.exc.SQLAlchemyError):
+        at = current(engine)
+        return f"The database is at migration {at}." if at else "No migration has been run."
+    return None
 
 
 def head() -> str | None:
@@ -268,59 +278,6 @@ def limited_waiting(connection: Connection) -> Iterator[None]:
         yield
     finally:
         connection.invalidate()
-
-
-@contextlib.contextmanager
-def translated_errors() -> Iterator[None]:
-    """Say what to do about the errors that people meet on servers of others, or shared ones."""
-    try:
-        yield
-    except (sa.exc.DBAPIError, DatabaseError) as error:
-        if isinstance(error, sa.exc.DBAPIError):
-            explained = _explain(error.orig, error.statement or "")
-        else:
-            explained = _explain(error.__cause__, "")
-        if explained is None:
-            raise
-        raise explained from None
-
-
-def _explain(error: BaseException | None, statement: str) -> SchemaError | None:
-    """Return what to say of psycopg2's error, None if there is nothing to add."""
-    code = getattr(error, "pgcode", None)
-    said = str(error).strip()
-    if code in ("0A000", "58P01", "22023") and "extension" in said:
-        return SchemaError(
-            "pgvector is not installed on this server.",
-            hint="Install it there (Debian: postgresql-<major>-pgvector; Supabase, RDS and others "
-            "carry it), or unset DATABASE_URL to use the embedded PostgreSQL.",
-        )
-    if code == "42501" and "must be owner" in said:
-        return SchemaError(
-            f"This role may not do this: {said.splitlines()[0]}",
-            hint="Only the owner of a table may change its indexes: use that role in DATABASE_URL.",
-        )
-    if code == "42501":
-        what = "create the extension vector" if "extension" in said else "do this"
-        return SchemaError(
-            f"This role may not {what}: {said.splitlines()[0]}",
-            hint="Let a superuser or the database's owner run: CREATE EXTENSION vector;"
-            if "extension" in said
-            else "Grant the role CREATE on the schema, or use its owner.",
-        )
-    if code == "55P03" and "CONCURRENTLY" in statement:
-        return SchemaError(
-            "Another session kept a transaction open for longer than an index may wait for it; "
-            "the indexes in use are as they were.",
-            hint="Commit or close it (an open transaction in a notebook?), then run the same "
-            "command again: it drops what was left half built.",
-        )
-    if code == "55P03":
-        return SchemaError(
-            "Another session holds a lock on the tables; nothing was changed.",
-            hint="Commit or close it (an open transaction in a notebook?), then try again.",
-        )
-    return None
 
 
 def _config() -> Config:

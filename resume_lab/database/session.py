@@ -21,9 +21,6 @@ CONNECT_TIMEOUT_S = 15
 LOAD_LOCK_WAIT = "30s"
 """How long a load waits for a table that another session has locked."""
 
-ENDED = ("57P", "08")
-"""SQLSTATEs of a connection that the server, or the way to it, has ended."""
-
 _REACH_VECTOR = """
 SELECT set_config(
     'search_path', concat_ws(', ', current_setting('search_path'), quote_ident(nspname)), false
@@ -110,23 +107,6 @@ def set_load_timeouts(connection: Connection) -> None:
         ),
         {"wait": LOAD_LOCK_WAIT},
     )
-
-
-@contextlib.contextmanager
-def translated_driver_errors() -> Iterator[None]:
-    """Turn the errors of psycopg2 used directly, past SQLAlchemy, into DatabaseError."""
-    try:
-        yield
-    except psycopg2.Error as error:
-        said = str(error).strip() or "the connection was lost"
-        first = said.splitlines()[0]
-        code = error.pgcode or ""
-        if isinstance(error, psycopg2.OperationalError) and (not code or code.startswith(ENDED)):
-            raise DatabaseError(
-                f"The connection to the server was lost: {first}",
-                hint="What was not committed is undone. Run the same command again.",
-            ) from error
-        raise DatabaseError(f"The server did not do it: {first}") from error
 
 
 def _reach_vector(connection: RawConnection, _record: Any) -> None:

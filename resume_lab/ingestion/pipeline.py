@@ -25,11 +25,12 @@ from tqdm.auto import tqdm
 from resume_lab.config import Settings, project_root
 from resume_lab.database import schema
 from resume_lab.database.copy import ahead
+from resume_lab.database.failures import translated_errors
 from resume_lab.database.indexes import raw_connection
 from resume_lab.database.interrupt import interruptible
 from resume_lab.database.session import lent_engine
 from resume_lab.embedding import Embedder, make_embedder
-from resume_lab.errors import ConfigError, DataError, LabError
+from resume_lab.errors import ConfigError, DataError, LabError, leaving
 from resume_lab.ingestion import store
 from resume_lab.ingestion.chunking import check_sizes
 from resume_lab.ingestion.discovery import Found, find_markdown, is_left_out
@@ -87,7 +88,11 @@ def remove_content(
     name = _name(content_dir, name)
     with lent_engine(engine, settings) as engine:
         schema.make_current(engine)
-        with schema.translated_errors(), engine.begin() as connection:
+        with (
+            leaving("Nothing was removed."),
+            translated_errors(engine),
+            engine.begin() as connection,
+        ):
             files = store.stored_files(connection, f"{name}/")
             if not files:
                 raise DataError(
@@ -191,10 +196,9 @@ class _Run:
             self._write(batch.files, self._vectors(batch.files))
         except LabError as error:
             done = self._report.added + self._report.changed + self._report.completed
-            error.hint = (
-                f"{error.hint or ''}\n{done + self._report.unchanged:,} of {total:,} files are "
-                "stored. The same command goes on from there; nothing is embedded twice."
-            ).strip()
+            error.state = f"{done + self._report.unchanged:,} of {total:,} files are stored."
+            onwards = "The same command goes on from there; nothing is embedded twice."
+            error.hint = f"{error.hint}\n{onwards}" if error.hint else onwards
             raise
 
     def _vectors(self, files: list[PreparedFile]) -> dict[str, NDArray[np.float32]]:
@@ -222,7 +226,7 @@ class _Run:
             vectors = {k: v for k in texts if (v := self._journal.get(k)) is not None}
         chunk_ids = {k: self._known[k] for k in texts if k in self._known and k not in vectors}
         if chunk_ids:
-            with schema.translated_errors(), self._engine.begin() as connection:
+            with translated_errors(self._engine), self._engine.begin() as connection:
                 model = self._embedder.model
                 vectors |= store.read_vectors(connection, model, chunk_ids)
         return vectors
@@ -230,7 +234,7 @@ class _Run:
     def _write(self, files: list[PreparedFile], vectors: store.Vectors) -> None:
         with (
             self._timed("write"),
-            schema.translated_errors(),
+            translated_errors(self._engine),
             self._engine.begin() as connection,
         ):
             written = interruptible(
@@ -264,7 +268,11 @@ class _Run:
         if keep_missing:
             self._count(missing=len(gone))
             return
-        with self._timed("write"), schema.translated_errors(), self._engine.begin() as connection:
+        with (
+            self._timed("write"),
+            translated_errors(self._engine),
+            self._engine.begin() as connection,
+        ):
             store.remove(connection, gone.values())
         self._count(removed=len(gone))
 

@@ -9,8 +9,8 @@ from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 from psycopg2.extensions import connection as RawConnection  # noqa: N812
 from sqlalchemy.engine import Connection, Engine
 
+from resume_lab.database.failures import translated_driver_errors
 from resume_lab.database.indexes import raw_connection
-from resume_lab.database.session import translated_driver_errors
 from resume_lab.errors import DatabaseError, SchemaError
 
 _UNKNOWN = ("42P01", "42703")

@@ -10,9 +10,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
+from resume_lab.database.failures import translated_driver_errors
 from resume_lab.database.indexes import raw_connection
 from resume_lab.database.interrupt import interruptible
-from resume_lab.database.session import translated_driver_errors
 from resume_lab.database.vector_column import find_vector_column, split_name
 from resume_lab.errors import DataError
 from resume_lab.rollout.finding import Finding, standing_indexes, tuned_index, use

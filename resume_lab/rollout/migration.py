@@ -17,9 +17,9 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 
 from resume_lab.database import schema
+from resume_lab.database.failures import translated_driver_errors
 from resume_lab.database.indexes import DISTANCES, quoted, raw_connection
 from resume_lab.database.interrupt import interruptible
-from resume_lab.database.session import translated_driver_errors
 from resume_lab.database.vector_column import dotted
 from resume_lab.errors import ExperimentError, SchemaError
 from resume_lab.rollout import script, swap

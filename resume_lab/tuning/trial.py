@@ -13,9 +13,9 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 from psycopg2 import sql
 
+from resume_lab.database.failures import translated_driver_errors
 from resume_lab.database.indexes import DISTANCES, IVFFlat, allow_build, execute, raw_connection
 from resume_lab.database.interrupt import interruptible
-from resume_lab.database.session import translated_driver_errors
 from resume_lab.errors import ExperimentError
 from resume_lab.tuning.plans import Plan, explain
 from resume_lab.tuning.scratch import COLUMN, Scratch

@@ -16,6 +16,7 @@ from sqlalchemy.engine import Engine
 from resume_lab.config import project_root
 from resume_lab.database import schema
 from resume_lab.database.embedded import EmbeddedServer
+from resume_lab.database.failures import translated_errors
 from resume_lab.database.session import engine_for
 from resume_lab.errors import DatabaseError, SchemaError
 
@@ -354,7 +355,7 @@ def test_a_lost_connection_is_no_schema_error(database: Engine) -> None:
         pid = connection.scalar(sa.text("SELECT pg_backend_pid()"))
         with database.connect() as other:
             other.execute(sa.text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
-        with pytest.raises(DatabaseError, match="lost"), schema.translated_errors():
+        with pytest.raises(DatabaseError, match="lost"), translated_errors():
             connection.execute(sa.text("SELECT 1"))
 
 
