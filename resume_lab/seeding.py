@@ -88,9 +88,9 @@ def seed(
     _check_env(allow_prod)
     kind = Kind(kind)
     if rows < 1:
-        raise DataError(f"rows is {rows}; it must be at least 1.")
+        raise DataError(f"rows is {rows}; permitted: 1 or more.")
     if seed < 0:
-        raise DataError(f"seed is {seed}; it must be 0 or more.")
+        raise DataError(f"seed is {seed}; permitted: 0 or more.")
 
     def batches(start: int) -> Iterator[NDArray[np.float32]]:
         return stream(

@@ -101,7 +101,7 @@ def migrate(
 
 def _print_sql(to: str, *, back: bool, as_json: bool) -> None:
     if as_json:
-        raise ConfigError("--sql and --json exclude each other.")
+        raise ConfigError("--sql and --json exclude each other.", hint="Leave out one of them.")
     if back:
         raise ConfigError(
             "--sql prints the way up, not the way back.",

@@ -61,7 +61,10 @@ def ingest_command(
     """
     if remove:
         if model is not None or keep_missing:
-            raise ConfigError("--remove excludes --model and --keep-missing.")
+            raise ConfigError(
+                "--remove excludes --model and --keep-missing.",
+                hint="Leave out --remove, or these.",
+            )
         confirm(Settings(), f"This removes what was ingested from {name or folder}.", yes)
         files = remove_content(folder, name=name)
         print_json({"removed": files}) if as_json else typer.echo(f"{files:,} files removed.")

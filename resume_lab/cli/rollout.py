@@ -136,9 +136,12 @@ def drift_command(
     In CI: DATABASE_URL=postgresql://user@host/name resume-lab drift --target 0.95
     """
     if model is not None and table is not None:
-        raise ConfigError("--model and --table exclude each other.")
+        raise ConfigError("--model and --table exclude each other.", hint="Leave out one of them.")
     if (table is None) != (column is None) or (where is not None and table is None):
-        raise ConfigError("--table and --column need each other, and --where needs both.")
+        raise ConfigError(
+            "--table and --column need each other, and --where needs both.",
+            hint="Give --table NAME --column NAME, or neither to look at the stored embeddings.",
+        )
     engine = open_engine()
     if table is not None and column is not None:
         measured = drift.own_table(engine, table, column, where)

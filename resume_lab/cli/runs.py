@@ -38,7 +38,12 @@ def runs_command(
             typer.echo(_list_text(found))
         return
     if len(names) != 2:
-        raise ConfigError("Give two runs to compare, or none to list them all.")
+        raise ConfigError(
+            f"{len(names)} run is no pair to compare."
+            if len(names) == 1
+            else f"{len(names)} runs are too many to compare.",
+            hint="Give two runs to compare, or none to list them all.",
+        )
     first, second = (runs.load(folder, name) for name in names)
     lines = difference(first, second)
     if as_json:

@@ -40,9 +40,11 @@ def check_one_source(asked: Asked) -> None:
             hint="Give one of them, or none to measure the stored embeddings.",
         )
     if asked.planted is not None and asked.queries_from is not None:
-        raise ConfigError("--planted and --queries-from exclude each other.")
+        raise ConfigError(
+            "--planted and --queries-from exclude each other.", hint="Leave out one of them."
+        )
     if asked.table is not None and asked.column is None:
-        raise ConfigError("--table needs --column: the name of its vector column.")
+        raise ConfigError("--table needs --column.", hint="Add --column NAME: its vector column.")
     of_table = {
         "--column": asked.column,
         "--id": asked.id_column,
@@ -54,7 +56,7 @@ def check_one_source(asked: Asked) -> None:
     if asked.table is None and without == ["--queries-from"]:
         _check_logged(asked, named)
     elif asked.table is None and without:
-        raise ConfigError(f"{without[0]} needs --table.")
+        raise ConfigError(f"{without[0]} needs --table.", hint="Add --table NAME --column NAME.")
     if asked.metric is not None and asked.table is None and asked.vectors is None:
         raise ConfigError(
             "--metric needs --vectors or --table.",
@@ -71,7 +73,8 @@ def _check_logged(asked: Asked, named: dict[str, bool]) -> None:
     if named["--vectors"] or named["--rows with --kind"]:
         raise ConfigError(
             f"--queries-from {LOGGED} asks stored embeddings; "
-            "--vectors, --rows and --kind exclude it."
+            "--vectors, --rows and --kind exclude it.",
+            hint="Leave out --queries-from, or these.",
         )
 
 

@@ -25,6 +25,7 @@ from resume_lab.config import Settings
 from resume_lab.database import IVFFlat, open_engine
 from resume_lab.database.extension import ensure_extension
 from resume_lab.errors import ConfigError, DataError, LabError
+from resume_lab.files import replace_file
 from resume_lab.tuning import (
     Recommendation,
     Storage,
@@ -231,7 +232,9 @@ def _check(asked: Asked) -> None:
     check_one_source(asked)
     check_options(asked.target_recall, asked.max_ms, ROUNDS, asked.rebuilds)
     if asked.grid and (asked.max_ms is not None or asked.rebuilds != REBUILDS):
-        raise ConfigError("--grid excludes --max-ms and --rebuilds.")
+        raise ConfigError(
+            "--grid excludes --max-ms and --rebuilds.", hint="Leave out --grid, or these."
+        )
     if asked.probes and not asked.grid:
         raise ConfigError(
             "--probes needs --grid.", hint="The tuner finds the probes of an index by itself."
@@ -296,9 +299,12 @@ def _how_to_use(recommendation: Recommendation) -> str:
 
 def _write_json(result: TuningResult, path: Path) -> None:
     try:
-        path.write_text(json.dumps(result.as_dict(), indent=2, allow_nan=False) + "\n")
+        replace_file(path, json.dumps(result.as_dict(), indent=2, allow_nan=False) + "\n")
     except OSError as error:
-        raise DataError(f"{path} cannot be written: {error.strerror or error}.") from None
+        raise DataError(
+            f"{path} cannot be written: {error.strerror or error}.",
+            hint="The run is kept: `resume-lab runs` lists it.",
+        ) from None
 
 
 def _check_outputs(json_file: Path | None, html_file: Path | None) -> None:
