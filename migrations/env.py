@@ -11,6 +11,7 @@ from resume_lab.database import models
 from resume_lab.database.failures import translated_errors
 from resume_lab.database.indexes import raw_connection
 from resume_lab.database.interrupt import interruptible
+from resume_lab.database.pgvector_version import check_version
 from resume_lab.database.schema import (
     include_object,
     include_object_on,
@@ -79,6 +80,8 @@ def run_online() -> None:
         engine.connect() as connection,
         limited_waiting(connection),
     ):
+        check_version(connection)
+        connection.rollback()  # or Alembic would take the transaction for its own
         # a concurrent build takes minutes, and psycopg2 alone would not notice Ctrl-C
         interruptible(raw_connection(connection), lambda: run_on(connection))
 

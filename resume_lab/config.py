@@ -6,28 +6,21 @@ another file than `.env`.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import unquote
 
 import sqlalchemy as sa
 from dotenv import dotenv_values
-from psycopg2.extensions import parse_dsn
 from pydantic import BeforeValidator, Field, SecretStr, StringConstraints, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from resume_lab.database_url import DRIVER as DRIVER
+from resume_lab.database_url import is_local as is_local
+from resume_lab.database_url import parse_database_url as parse_database_url
 from resume_lab.errors import ConfigError
-
-DRIVER = "postgresql+psycopg2"
-ACCEPTED_SCHEMES = ("postgresql", "postgres", DRIVER)
-MAX_PORT = 65_535
-EXAMPLE_URL = "postgresql://user:password@host:5432/database"
-SECRET_OPTIONS = ("sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key")
-"""Secrets that libpq takes among its options, where nothing masks them."""
 
 
 class AppEnv(StrEnum):
@@ -48,142 +41,6 @@ def project_root() -> Path:
         f"No alembic.ini beside the package or above {Path.cwd()}.",
         hint="Run inside a checkout of resume_lab, installed with `pip install -e .`.",
     )
-
-
-def parse_database_url(text: str) -> sa.URL:
-    """Return `text` as a psycopg2 URL, the password masked in its repr.
-
-    Raises ConfigError, which never repeats any part of `text` that could hold the password.
-    """
-    text = text.strip()
-    if not text:
-        raise ConfigError(
-            "DATABASE_URL is set but blank.",
-            hint=f"Write {EXAMPLE_URL}, or remove the line to use the embedded PostgreSQL.",
-        )
-    _check_scheme(text)
-    text = _with_one_at_sign(text)
-    try:
-        url = sa.make_url(text)
-    except (sa.exc.ArgumentError, ValueError):
-        url = None
-    if url is None or (url.port is not None and not 1 <= url.port <= MAX_PORT):
-        raise ConfigError(
-            "DATABASE_URL is not a URL of the form that PostgreSQL takes.",
-            hint=f"Write {EXAMPLE_URL}; the port is a number from 1 to {MAX_PORT}.",
-        )
-    return _with_tls(_checked_query(_checked_host(url.set(drivername=DRIVER))))
-
-
-def _check_scheme(text: str) -> None:
-    scheme, separator, rest = text.partition("://")
-    if separator and scheme in ACCEPTED_SCHEMES:
-        return
-    if separator and scheme in ("http", "https"):
-        supabase = "supabase" in rest.partition("/")[0]
-        raise ConfigError(
-            "DATABASE_URL is "
-            + ("the address of Supabase's API" if supabase else "a web address")
-            + ", not of a database.",
-            hint="In Supabase's dashboard, Connect > Session pooler shows the address to use: "
-            "postgresql://postgres.<project>:<password>@<region>.pooler.supabase.com:5432/postgres"
-            if supabase
-            else f"Write {EXAMPLE_URL}.",
-        )
-    if separator and scheme.partition("+")[0] in ("mysql", "mariadb"):
-        raise ConfigError(
-            "DATABASE_URL names MySQL; embeddings are kept in PostgreSQL with pgvector here.",
-            hint=f"Write {EXAMPLE_URL}, or remove the line to use the embedded PostgreSQL.",
-        )
-    if separator and scheme.startswith("postgres") and scheme.replace("+", "").isalnum():
-        raise ConfigError(
-            f"DATABASE_URL starts with {scheme}://, a driver that is not used here.",
-            hint=f"Write postgresql:// instead, as in {EXAMPLE_URL}.",
-        )
-    raise ConfigError(
-        "DATABASE_URL does not start with postgresql://.",
-        hint=f"Write {EXAMPLE_URL}. Accepted: " + ", ".join(f"{s}://" for s in ACCEPTED_SCHEMES),
-    )
-
-
-def _with_one_at_sign(text: str) -> str:
-    """Refuse a second @: what follows the first would be taken for a host, and shown in errors.
-
-    One in the value of an option is encoded. After a question mark that belongs to the password
-    there is no option, or none that libpq knows.
-    """
-    address, mark, query = text.partition("?")
-    options = [option.partition("=") for option in query.split("&")]
-    astray = any(
-        "@" in name + value and not (equals and _known_to_libpq(name))
-        for name, equals, value in options
-    )
-    if astray or address.partition("://")[2].count("@") > 1:
-        raise ConfigError(
-            "DATABASE_URL has more than one @: the password contains one.",
-            hint="In a password write @ as %40, # as %23, / as %2F, ? as %3F, : as %3A, % as %25.",
-        )
-    return address + mark + query.replace("@", "%40")
-
-
-def _checked_host(url: sa.URL) -> sa.URL:
-    host = url.host or ""
-    if "%" in host:  # libpq's way to put a socket folder into the host: %2Fvar%2Frun
-        host = unquote(host)
-    if host.startswith("/"):
-        return url._replace(host=None).update_query_dict({"host": host})
-    return url._replace(host=host or None)
-
-
-def _checked_query(url: sa.URL) -> sa.URL:
-    query = dict(url.query)
-    password = query.pop("password", None)  # SQLAlchemy does not mask this one
-    if password is not None:
-        url = url.set(password=password if isinstance(password, str) else password[-1])
-    for name in query:
-        if name in SECRET_OPTIONS:
-            raise ConfigError(
-                f"DATABASE_URL has the option {name}, a secret that would be shown in messages.",
-                hint="Log in with a password, or with an unencrypted key file of mode 0600 that "
-                "sslkey names.",
-            )
-        if not _known_to_libpq(name):
-            prisma = " (it is Prisma's)" if name == "pgbouncer" else ""
-            raise ConfigError(
-                f"DATABASE_URL has the option {name!r}, unknown to PostgreSQL{prisma}.",
-                hint=f"Remove {name}=... from the part after the question mark.",
-            )
-    return url.set(query=query)
-
-
-def _known_to_libpq(option: str) -> bool:
-    if not option.isidentifier():
-        return False
-    try:
-        parse_dsn(f"{option}=''")
-    except Exception as error:  # psycopg2 raises its ProgrammingError for an unknown option
-        return "invalid connection option" not in str(error)
-    return True
-
-
-def _with_tls(url: sa.URL) -> sa.URL:
-    if is_local(url) or "sslmode" in url.query:
-        return url
-    mode = "verify-full" if "sslrootcert" in url.query else "require"
-    return url.update_query_dict({"sslmode": mode})
-
-
-def is_local(url: sa.URL) -> bool:
-    """Say whether the URL leads to this machine: a socket, localhost or a loopback address."""
-    host = url.query.get("hostaddr") or url.host or url.query.get("host") or ""
-    if not isinstance(host, str):
-        return all(h.startswith("/") for h in host)
-    if not host or host.startswith(("/", "@")) or host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _to_secret_url(value: object) -> SecretStr:

@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import pytest
 import sqlalchemy as sa
@@ -14,19 +14,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resume_lab.config import (
-    SECRET_OPTIONS,
     AppEnv,
     Settings,
     lab_dir,
     parse_database_url,
     project_root,
 )
+from resume_lab.database_url import SECRET_OPTIONS
 from resume_lab.errors import ConfigError
 
 CANARY = "c4n4ry"
+PART = 4
+"""Characters of a password that are enough to be called a leak."""
+
 passwords = st.text(
     st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30
 ).map(lambda text: CANARY + text + CANARY)
+
+
+@pytest.fixture(autouse=True)
+def no_variables_of_libpq(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        monkeypatch.delenv(name)
 
 
 def refused(text: str) -> str:
@@ -108,6 +117,30 @@ def test_no_refusal_repeats_the_password(password: str, form: str, encoded: bool
     assert CANARY not in f"{raised.value} {raised.value!r} {raised.value.__cause__!r}"
 
 
+# Letters that no message has, and every sign that cuts a URL somewhere.
+@given(st.text("ZQXJ@#/?:[]%&=+,; ", min_size=PART, max_size=20), st.booleans())
+def test_an_unescaped_password_is_taken_whole_or_no_part_of_it_is_shown(
+    password: str, with_port: bool
+) -> None:
+    port = ":5432" if with_port else ""
+    try:
+        url = parse_database_url(f"postgresql://me:{password}@localhost{port}/lab")
+    except ConfigError as error:
+        said = f"{error} {error!r} {error.__cause__!r} {error.__context__!r}"
+        parts = {password[at : at + PART] for at in range(len(password) - PART + 1)}
+        letters = set("ZQXJ")
+        assert not [part for part in parts if letters & set(part) and part in said]
+    else:
+        assert url.password in (password, unquote(password))
+        assert (url.host, url.database) == ("localhost", "lab")
+
+
+@pytest.mark.parametrize("sign", "#/:[]=&+;, ")
+def test_a_sign_that_cuts_nothing_may_stand_in_the_password_as_it_is(sign: str) -> None:
+    url = parse_database_url(f"postgresql://me:p{sign}w@localhost/lab")
+    assert (url.password, url.host, url.database) == (f"p{sign}w", "localhost", "lab")
+
+
 @pytest.mark.parametrize(
     "password",
     ["p@{}", "p@{}/word", "p@{}?word", "p@{}:word", "@{}@", "p@{}#word", "p@x?{}=1", "p/@?{}"],
@@ -132,6 +165,13 @@ def test_each_wrong_address_gets_its_own_sentence() -> None:
             "postgresql://localhost:54x32/lab",
             "postgresql://me:p@ss@localhost/lab",
             "postgresql://localhost/lab?pgbouncer=true",
+            "postgresql://me:p?w@localhost/lab",
+            "postgresql://me:pw@2001:db8::1:5432/lab",
+            "postgresql://me:pw@first:5432,second:5432/lab",
+            "postgresql:///lab?service=production",
+            "host=localhost user=me password=pw dbname=lab",
+            "psql 'postgresql://me:pw@localhost/lab'",
+            "postgresql://me:p\nw@localhost/lab",
         )
     ]
     expected = (
@@ -144,11 +184,44 @@ def test_each_wrong_address_gets_its_own_sentence() -> None:
         "not a URL",
         "more than one @",
         "'pgbouncer', unknown to PostgreSQL (it is Prisma's)",
+        "a ? before its @",
+        "an IPv6 address without its brackets",
+        "several hosts",
+        "names a service of libpq",
+        "keywords and values",
+        "something before postgresql://",
+        "a line break",
     )
     for sentence, part in zip(said, expected, strict=True):
         assert part in sentence
     assert len({sentence.splitlines()[0] for sentence in said}) == len(said)
     assert "pooler.supabase.com" in said[0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"postgresql://localhost/lab"',
+        "DATABASE_URL=postgresql://localhost/lab",
+        "jdbc:postgresql://localhost/lab",
+    ],
+)
+def test_what_comes_along_when_an_address_is_copied_is_told(text: str) -> None:
+    assert "something before postgresql://" in refused(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["postgresql://me:p%00w@localhost/lab", "postgresql://\udc80@x/lab"]
+)
+def test_signs_that_no_server_takes_are_refused(text: str) -> None:
+    assert "no text" in refused(text)
+
+
+@pytest.mark.parametrize(
+    "options", ["host=a&host=b&port=1", "host=a,b&port=1,2,3", "host=a&port=x"]
+)
+def test_hosts_and_ports_that_do_not_go_together_are_refused(options: str) -> None:
+    assert "not a URL" in refused(f"postgresql://me@/lab?{options}")
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "-1"])
@@ -168,6 +241,10 @@ def test_a_port_out_of_range_is_refused(port: str) -> None:
         ("postgresql://db.example.com/lab?sslrootcert=/ca.pem", "verify-full"),
         ("postgresql://db.example.com/lab?sslmode=disable", "disable"),
         ("postgresql://db.example.com/lab?sslmode=verify-ca&sslrootcert=/ca.pem", "verify-ca"),
+        ("postgresql://localhost/lab?host=db.example.com", "require"),
+        ("postgresql://localhost/lab?sslrootcert=/ca.pem", "verify-full"),
+        ("postgresql://db.example.com/lab?hostaddr=127.0.0.1", None),
+        ("postgresql:///lab?host=localhost:5432&host=127.0.0.1:5433", None),
         ("postgresql://localhost/lab", None),
         ("postgresql://127.0.0.2/lab", None),
         ("postgresql://[::1]/lab", None),
@@ -176,6 +253,27 @@ def test_a_port_out_of_range_is_refused(port: str) -> None:
     ],
 )
 def test_other_machines_get_tls_unless_told_otherwise(text: str, mode: str | None) -> None:
+    assert parse_database_url(text).query.get("sslmode") == mode
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text", "mode"),
+    [
+        ("PGHOST", "db.example.com", "postgresql:///lab", "require"),
+        ("PGHOST", "/tmp", "postgresql:///lab", None),  # noqa: S108 - never opened
+        ("PGHOST", "db.example.com", "postgresql://localhost/lab", None),
+        ("PGHOSTADDR", "203.0.113.5", "postgresql://localhost/lab", "require"),
+        ("PGSERVICE", "production", "postgresql:///lab", "require"),
+        ("PGSSLMODE", "verify-ca", "postgresql://db.example.com/lab", None),
+        ("PGSSLMODE", "disable", "postgresql://db.example.com/lab?sslmode=require", "require"),
+        ("PGSSLROOTCERT", "/ca.pem", "postgresql://db.example.com/lab", "verify-full"),
+        ("PGSSLROOTCERT", "/ca.pem", "postgresql://localhost/lab", None),
+    ],
+)
+def test_what_libpq_takes_from_the_environment_counts_too(
+    name: str, value: str, text: str, mode: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
     assert parse_database_url(text).query.get("sslmode") == mode
 
 
@@ -291,7 +389,7 @@ def test_the_projects_file_is_found_from_any_folder(tmp_path: Path) -> None:
     (project / "resume_lab").mkdir(parents=True)
     (project / "notebooks").mkdir()
     elsewhere.mkdir()
-    for name in ("__init__.py", "config.py", "errors.py"):
+    for name in ("__init__.py", "config.py", "database_url.py", "errors.py"):
         source = project_root() / "resume_lab" / name
         (project / "resume_lab" / name).write_text(source.read_text())
     (project / "alembic.ini").touch()

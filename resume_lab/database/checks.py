@@ -16,11 +16,12 @@ from sqlalchemy.orm import Session
 
 from resume_lab.database import schema
 from resume_lab.database.base import Base
+from resume_lab.database.indexes import raw_connection
 from resume_lab.database.models import EMBEDDING_DIM, ChunkEmbedding, DocumentChunk, QueryLog
+from resume_lab.database.pgvector_version import check_version
 from resume_lab.database.verification import Check, Verification
 from resume_lab.errors import LabError
 
-MIN_PGVECTOR = (0, 8)
 MIGRATE = "Run `resume-lab migrate`."
 
 
@@ -33,7 +34,7 @@ def verify(engine: Engine) -> Verification:
     start = time.perf_counter()
     try:
         with engine.connect() as connection:
-            checks = [Check("connection", True, _ms_since(start), _address(engine))]
+            checks = [Check("connection", True, _ms_since(start), _address(connection))]
             transaction = connection.begin()
             try:
                 checks += [_run(connection, name, check) for name, check in _CHECKS.items()]
@@ -46,8 +47,11 @@ def verify(engine: Engine) -> Verification:
     return Verification(tuple(checks))
 
 
-def _address(engine: Engine) -> str:
-    return engine.url.set(drivername="postgresql", query={}).render_as_string()
+def _address(connection: Connection) -> str:
+    """Return where the connection leads, with what came from the environment."""
+    info = raw_connection(connection).info
+    encrypted = " over TLS" if info.ssl_in_use else ""
+    return f"{info.user}@{info.host}:{info.port}/{info.dbname}{encrypted}"
 
 
 def _ms_since(start: float) -> float:
@@ -84,7 +88,8 @@ def _hint(error: sa.exc.SQLAlchemyError) -> str:
 
 def _server_version(connection: Connection) -> str:
     version = connection.scalar(sa.text("SHOW server_version"))
-    return f"PostgreSQL {version}"
+    only_reads = connection.scalar(sa.text("SHOW transaction_read_only")) == "on"
+    return f"PostgreSQL {version}" + (", which only reads" if only_reads else "")
 
 
 def _extension(connection: Connection) -> str:
@@ -96,13 +101,8 @@ def _extension(connection: Connection) -> str:
     ).one_or_none()
     if row is None:
         raise CheckFailed("The extension vector is not there.", hint=MIGRATE)
-    version: str = row.extversion
-    if tuple(int(part) for part in version.split(".")[:2]) < MIN_PGVECTOR:
-        raise CheckFailed(
-            f"pgvector {version} is older than 0.8.",
-            hint="Install a newer one on the server, then: ALTER EXTENSION vector UPDATE;",
-        )
-    return f"pgvector {version} in schema {row.nspname}"
+    check_version(connection)
+    return f"pgvector {row.extversion} in schema {row.nspname}"
 
 
 def _tables(connection: Connection) -> str:

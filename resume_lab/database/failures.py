@@ -90,6 +90,12 @@ _MEANINGS = (
         "command again.",
     ),
     _Meaning(
+        ("53400",),
+        "The server allows no more temporary files: {said}",
+        "Ask for fewer rows, or let a superuser raise temp_file_limit.",
+        of="temp_file_limit",
+    ),
+    _Meaning(
         ("53200",),
         "The server ran out of memory: {said}",
         "Ask for less at a time (fewer rows, fewer lists), or give the server more memory.",
@@ -101,6 +107,13 @@ _MEANINGS = (
         of="memory required",
     ),
     _Meaning(
+        ("42602",),
+        "This pgvector is older than 0.8: {said}",
+        "`resume-lab verify` says how to get a newer one.",
+        of='"ivfflat.',
+        error=SchemaError,
+    ),
+    _Meaning(
         ("25006",),
         "The server only reads: it is a standby, or default_transaction_read_only is on.",
         "Give DATABASE_URL the address of the primary, or a role that may write.",
@@ -109,8 +122,8 @@ _MEANINGS = (
     _Meaning(
         ("58030", "XX001", "XX002"),
         "The server cannot read or write its own files: {said}",
-        "Look into the server's log. An embedded one: `resume-lab db stop`, then remove LAB_DIR "
-        "and start afresh, if the disk is sound.",
+        "Look into the server's log (an embedded one's: server.log below LAB_DIR) and at its disk. "
+        "Put back from a copy what is damaged.",
     ),
     _Meaning(
         ("22000", "22P02", "22003"),
@@ -174,10 +187,17 @@ def translated_errors(engine: Engine | None = None) -> Iterator[None]:
             raise
         raise meant from None
     except DatabaseError as error:  # of translated_driver_errors, which knows no holders
-        holding = _holding(engine, error.__cause__)
-        if error.__cause__ is None or not holding:
-            raise
-        raise explained(error.__cause__, holding) or error from None
+        error = _before_rollback(error)
+        cause = error.__cause__
+        holding = _holding(engine, cause)
+        raise ((cause and holding and explained(cause, holding)) or error) from cause
+
+
+def _before_rollback(error: DatabaseError) -> DatabaseError:
+    """Return why there was a rollback, where that failed in its turn on a lost connection."""
+    cause = error.__cause__
+    first = cause.__context__ if cause is not None and is_lost(cause) else None
+    return first if isinstance(first, DatabaseError) else error
 
 
 def _holding(engine: Engine | None, error: BaseException | None) -> list[Holder]:

@@ -6,15 +6,16 @@ import contextlib
 from dataclasses import dataclass
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
 
 from resume_lab.errors import LabError
 from resume_lab.printable import printable
 
 SHOWN = 3
 
-# A role that may not see the activity of others still sees their locks, pids and names.
-_HOLDERS = """
+# A role that may not see the activity of others still sees their locks, pids and names. Each open
+# transaction holds a lock on its own number.
+_SESSIONS = """
 SELECT a.pid, a.usename, a.application_name, a.state,
     round(extract(epoch FROM clock_timestamp() - a.xact_start)) AS open_s, held.modes
 FROM pg_stat_activity a LEFT JOIN (
@@ -29,9 +30,16 @@ FROM pg_stat_activity a LEFT JOIN (
 ) AS held USING (pid)
 WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
     AND coalesce(a.backend_type, 'client backend') = 'client backend'
-    AND (held.modes IS NOT NULL OR a.xact_start IS NOT NULL)
+    AND a.pid IN (SELECT pid FROM pg_locks WHERE granted AND {lock})
 ORDER BY held.modes IS NULL, a.xact_start LIMIT :shown
 """
+_HOLDERS = sa.text(_SESSIONS.format(lock="locktype = 'virtualxid'"))
+_ADVISORY_HOLDERS = sa.text(
+    _SESSIONS.format(
+        lock="locktype = 'advisory' AND objsubid = 1 "
+        "AND (classid::bigint << 32 | objid::bigint) = :key"
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -66,16 +74,24 @@ def holders(engine: Engine) -> list[Holder]:
     where it fails the list is empty.
     """
     with contextlib.suppress(sa.exc.SQLAlchemyError, LabError), engine.connect() as connection:
-        rows = connection.execute(sa.text(_HOLDERS), {"shown": SHOWN}).all()
-        return [
-            Holder(
-                row.pid,
-                row.usename or "?",
-                row.application_name or "",
-                row.state,
-                None if row.open_s is None else float(row.open_s),
-                row.modes,
-            )
-            for row in rows
-        ]
+        return _asked(connection, _HOLDERS)
     return []
+
+
+def advisory_holders(connection: Connection, key: int) -> list[Holder]:
+    """Return the session in this database that holds the advisory lock `key`, if there is one."""
+    return _asked(connection, _ADVISORY_HOLDERS, key=key)
+
+
+def _asked(connection: Connection, query: sa.TextClause, **values: int) -> list[Holder]:
+    return [
+        Holder(
+            row.pid,
+            row.usename or "?",
+            row.application_name or "",
+            row.state,
+            None if row.open_s is None else float(row.open_s),
+            row.modes,
+        )
+        for row in connection.execute(query, {"shown": SHOWN, **values})
+    ]

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Iterator
 from typing import Any
 
-import psycopg2
 import sqlalchemy as sa
 from psycopg2.extensions import connection as RawConnection  # noqa: N812
 from sqlalchemy.engine import Connection, Engine, ExceptionContext
 from sqlalchemy.orm import Session, sessionmaker
 
 from resume_lab.config import EmbeddedSettings, Settings
+from resume_lab.database.connecting import ConnectionPool, prepare, timeout_option
 from resume_lab.database.embedded import EmbeddedServer
-from resume_lab.errors import ConnectionFailed, DatabaseError
+from resume_lab.database.failures import explained, is_lost
+from resume_lab.database.no_connection import connection_failed
 
-CONNECT_TIMEOUT_S = 15
 LOAD_LOCK_WAIT = "30s"
 """How long a load waits for a table that another session has locked."""
 
@@ -28,24 +27,6 @@ SELECT set_config(
 FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace
 WHERE extname = 'vector' AND nspname <> ALL (current_schemas(true))
 """
-
-# libpq gives connection errors no SQLSTATE, so they are told apart by their text.
-_REASONS = (
-    (r"password authentication failed|no password supplied|SASL", "The password or user is wrong."),
-    (r'database ".*" does not exist', "Create it, or correct the name at the end of DATABASE_URL."),
-    (r'role ".*" does not exist', "Correct the user in DATABASE_URL, or create the role."),
-    (
-        r"could not translate host name|Name or service not known|nodename nor servname",
-        "Check the spelling of the host. Supabase's direct host has IPv6 only: "
-        "use the address of its session pooler.",
-    ),
-    (r"No such file or directory", "No server listens on that socket; check the folder in host=."),
-    (r"Connection refused", "No server listens there: is it running, and is the port right?"),
-    (r"timeout expired|timed out", "The host did not answer: check address, firewall and VPN."),
-    (r"SSL|TLS|certificate", "Check sslmode and sslrootcert at the end of DATABASE_URL."),
-    (r"starting up|shutting down|recovery mode", "Wait a moment and try again."),
-    (r"too many (connections|clients)|remaining connection slots", "Close other notebooks."),
-)
 
 
 def server(settings: EmbeddedSettings) -> EmbeddedServer:
@@ -77,12 +58,14 @@ def lent_engine(engine: Engine | None, settings: Settings | None = None) -> Iter
 
 def engine_for(url: sa.URL, **options: Any) -> Engine:
     """Return an engine whose errors show neither parameters nor passwords."""
-    connect_args = {"application_name": "resume_lab"}
-    if "connect_timeout" not in url.query:
-        connect_args["connect_timeout"] = str(CONNECT_TIMEOUT_S)
     engine = sa.create_engine(
-        url, hide_parameters=True, pool_pre_ping=True, connect_args=connect_args, **options
+        url,
+        hide_parameters=True,
+        pool_pre_ping=True,
+        connect_args={"application_name": "resume_lab", **timeout_option(url)},
+        **{"poolclass": ConnectionPool, **options},
     )
+    prepare(engine)
     sa.event.listen(engine, "handle_error", _translate)
     sa.event.listen(engine, "connect", _reach_vector)
     return engine
@@ -125,28 +108,11 @@ def _translate(context: ExceptionContext) -> None:
     """Turn errors without a server behind them into one that says what to do."""
     original = context.original_exception
     # Before it lends a connection, the pool wants to see the error itself, and connects anew.
-    if context.is_pre_ping or getattr(original, "pgcode", None):
+    # And SQLAlchemy counts an interrupt as a lost connection.
+    if context.is_pre_ping or not isinstance(original, Exception) or not is_lost(original):
         return
-    if not isinstance(original, Exception):
-        return  # SQLAlchemy counts an interrupt as a lost connection
-    said = " ".join(str(original).split())
-    if context.connection is None and isinstance(original, psycopg2.OperationalError):
-        raise ConnectionFailed(
-            f"No connection to {_place(context)}: {said}", hint=_hint(said)
-        ) from None
-    if context.connection is not None and context.is_disconnect:
-        raise DatabaseError(
-            f"The connection to the server was lost: {said}",
-            hint="What was not committed is undone. Run the same command again.",
-        ) from None
-
-
-def _place(context: ExceptionContext) -> str:
-    return str(context.engine.url) if context.engine is not None else "the database"
-
-
-def _hint(said: str) -> str:
-    for pattern, hint in _REASONS:
-        if re.search(pattern, said):
-            return hint
-    return "Check DATABASE_URL; without it the embedded PostgreSQL is used."
+    if context.connection is None and context.engine is not None:  # lost as it was made
+        raise connection_failed(str(original), context.engine.url) from None
+    meaning = explained(original)
+    if context.is_disconnect and meaning is not None:
+        raise meaning from None

@@ -318,6 +318,7 @@ def test_a_terminal_tells_it_without_a_traceback(
 @pytest.fixture(scope="module")
 def without_pgvector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
     nothing = tmp_path_factory.mktemp("nothing")
+    nothing.chmod(0o755)  # the server may run as another user
     server = EmbeddedServer(
         tmp_path_factory.mktemp("bare"),
         extra_settings={"fsync": "off", "extension_control_path": str(nothing)},
