@@ -39,6 +39,8 @@ bench: $(READY) ## Print the figures of README's tables (about an hour; leave th
 	@$(BIN)/python -m benchmarks.ingestion
 	@$(BIN)/python -m benchmarks.search_overhead
 	@$(BIN)/python -m benchmarks.labelled
+	@$(BIN)/python -m benchmarks.load
+	@$(BIN)/python -m benchmarks.faults
 
 pictures: $(READY) ## Measure again and redraw the pictures of the README
 	@$(BIN)/python -m benchmarks.pictures

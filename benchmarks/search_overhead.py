@@ -66,11 +66,11 @@ Search = Callable[[Vector], Sequence[int]]
 """Given a vector, returns the ids of its chunks, nearest first."""
 
 
-def build_tuned(engine: Engine, rows: int) -> int:
+def build_tuned(engine: Engine, rows: int, probes: int = PROBES) -> int:
     """Build an index whose comment says its probes; return its lists."""
     index = IVFFlat(round(rows**0.5))
     finding = Finding(
-        lists=index.lists, probes=PROBES, k=10, distance="cosine", target_recall=None, recall=0.9,
+        lists=index.lists, probes=probes, k=10, distance="cosine", target_recall=None, recall=0.9,
         recall_low=0.9, confirmed_recall=None, rows=rows,
         where=f"embedding_model = {literal(MODEL)}", pgvector_version="", date="",
         needs={"enable_sort": "off"},

@@ -8,11 +8,11 @@ rounds alternate, and the median of each is taken, so drift of the machine falls
 from __future__ import annotations
 
 import argparse
+import contextlib
 import statistics
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -30,18 +30,17 @@ BULK_ROWS = 2_000
 ROUNDS = 3
 
 
-@contextmanager
+@contextlib.contextmanager
 def empty_database() -> Iterator[Engine]:
     """Give a migrated database on a server of its own, gone afterwards."""
     with tempfile.TemporaryDirectory() as folder:
         server = EmbeddedServer(Path(folder))
-        engine = engine_for(server.use())
-        try:
+        with contextlib.ExitStack() as ending:
+            ending.callback(server.leave)  # an interrupt may come while it starts
+            engine = engine_for(server.use())
+            ending.callback(engine.dispose)
             schema.upgrade(engine)
             yield engine
-        finally:
-            engine.dispose()
-            server.leave()
 
 
 def empty(engine: Engine) -> None:

@@ -62,12 +62,14 @@ def engine_for(url: sa.URL, **options: Any) -> Engine:
         url,
         hide_parameters=True,
         pool_pre_ping=True,
+        pool_reset_on_return=None,  # _reset does it
         connect_args={"application_name": "resume_lab", **timeout_option(url)},
         **{"poolclass": ConnectionPool, **options},
     )
     prepare(engine)
     sa.event.listen(engine, "handle_error", _translate)
     sa.event.listen(engine, "connect", _reach_vector)
+    sa.event.listen(engine, "reset", _reset)
     return engine
 
 
@@ -98,10 +100,17 @@ def _reach_vector(connection: RawConnection, _record: Any) -> None:
     Supabase keeps extensions in a schema of their own, and a role that is not Supabase's own does
     not see it. Behind a transaction pooler the addition is lost: there the role needs the path.
     """
+    before = connection.autocommit
     connection.autocommit = True  # or a rollback would undo it
     with connection.cursor() as cursor:
         cursor.execute(_REACH_VECTOR)
-    connection.autocommit = False
+    connection.autocommit = before
+
+
+def _reset(connection: RawConnection, _record: Any, _state: Any) -> None:
+    """Roll back what comes back to the pool, as the pool does; it logs a failure's traceback."""
+    if not connection.closed:
+        connection.rollback()
 
 
 def _translate(context: ExceptionContext) -> None:

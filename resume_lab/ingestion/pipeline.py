@@ -277,8 +277,16 @@ class _Run:
         self._count(removed=len(gone))
 
     def _analyze(self) -> None:
-        with self._timed("write"), self._engine.begin() as connection:
-            connection.execute(sa.text("ANALYZE document_chunks, chunk_embeddings"))
+        """Leave out a table whose index is being built concurrently: autovacuum comes to it.
+
+        The build waits for whoever waits for it, and PostgreSQL would end one of the two.
+        """
+        with (
+            self._timed("write"),
+            translated_errors(self._engine),
+            self._engine.begin() as connection,
+        ):
+            connection.execute(sa.text("ANALYZE (SKIP_LOCKED) document_chunks, chunk_embeddings"))
 
 
 def _was_looked_for(source_file: str, name: str, found: Found) -> bool:

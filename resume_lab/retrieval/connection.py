@@ -9,7 +9,7 @@ from psycopg2.extensions import TRANSACTION_STATUS_IDLE
 from psycopg2.extensions import connection as RawConnection  # noqa: N812
 from sqlalchemy.engine import Connection, Engine
 
-from resume_lab.database.failures import translated_driver_errors
+from resume_lab.database.failures import translated_driver_errors, translated_errors
 from resume_lab.database.indexes import raw_connection
 from resume_lab.errors import DatabaseError, SchemaError
 
@@ -26,20 +26,36 @@ def borrowed(bind: Engine | Connection) -> Iterator[RawConnection]:
     a transaction under way all is undone to a savepoint instead. AUTOCOMMIT makes no difference.
     """
     if isinstance(bind, Engine):
-        with bind.connect() as connection, borrowed(connection) as raw:
+        with translated_errors(bind), bind.connect() as connection, borrowed(connection) as raw:
             yield raw
         return
     raw = raw_connection(bind)
-    with _explained_errors():
-        if raw.info.transaction_status == TRANSACTION_STATUS_IDLE:
-            with _autocommit(raw):
-                yield raw
-            return
-        savepoint = bind.begin_nested()
-        try:
-            yield raw
-        finally:
-            savepoint.rollback()
+    with _explained_errors(), _undone(bind, raw), _given_up_if_lost(bind, raw):
+        yield raw
+
+
+@contextlib.contextmanager
+def _undone(connection: Connection, raw: RawConnection) -> Iterator[None]:
+    """Leave the transaction under way as it was, or none where there is none."""
+    if raw.info.transaction_status == TRANSACTION_STATUS_IDLE:
+        with _autocommit(raw):
+            yield
+        return
+    savepoint = connection.begin_nested()
+    try:
+        yield
+    finally:
+        savepoint.rollback()
+
+
+@contextlib.contextmanager
+def _given_up_if_lost(connection: Connection, raw: RawConnection) -> Iterator[None]:
+    """Tell the pool of a lost connection, which it would roll back, and log a traceback."""
+    try:
+        yield
+    finally:
+        if raw.closed:
+            connection.invalidate()
 
 
 @contextlib.contextmanager

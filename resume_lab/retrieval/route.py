@@ -66,6 +66,8 @@ def explain(cursor: Cursor, query: Query, route: Route) -> str:
     if route.few is not None:
         return f"Exact: only {route.few:,} rows match the filter."
     index, finding = route.tuned.name(cursor), route.tuned.finding
+    if index is None:
+        return "The tuned index was replaced during the search; another search says by which."
     cursor.execute(route.statements(query, explain=True), query.parameters)
     ((document,),) = cursor.fetchall()
     plan = parse(document[0])

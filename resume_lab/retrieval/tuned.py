@@ -18,7 +18,7 @@ SELECT indexrelid, (
 )
 FROM pg_index WHERE indrelid = 'chunk_embeddings'::regclass AND indisvalid AND indpred IS NOT NULL
 """
-_NAME = "SELECT coalesce((SELECT relname FROM pg_class WHERE oid = %s), '(dropped)')"
+_NAME = "SELECT relname FROM pg_class WHERE oid = %s"
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ class Tuned:
             **self.finding.needs,
         }
 
-    def name(self, cursor: Cursor) -> str:
-        """Ask for the name of the index."""
+    def name(self, cursor: Cursor) -> str | None:
+        """Ask for the name of the index; None if it was dropped since."""
         cursor.execute(_NAME, [self.oid])
-        ((name,),) = cursor.fetchall()
-        return str(name)
+        found = cursor.fetchone()
+        return None if found is None else str(found[0])
 
 
 def find_tuned(cursor: Cursor, model: str) -> Tuned | None:
