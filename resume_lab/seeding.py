@@ -34,7 +34,8 @@ from resume_lab.database.models import (
     DocumentChunk,
 )
 from resume_lab.database.session import set_load_timeouts
-from resume_lab.errors import ConfigError, DataError, SchemaError, leaving
+from resume_lab.errors import ConfigError, SchemaError, leaving
+from resume_lab.given import whole
 from resume_lab.vectors import Kind, load_vectors, stream, unit, validate_vectors
 
 BATCH_ROWS = 1024
@@ -87,10 +88,7 @@ def seed(
     """
     _check_env(allow_prod)
     kind = Kind(kind)
-    if rows < 1:
-        raise DataError(f"rows is {rows}; permitted: 1 or more.")
-    if seed < 0:
-        raise DataError(f"seed is {seed}; permitted: 0 or more.")
+    rows, seed = whole(rows, "rows"), whole(seed, "seed", least=0)
 
     def batches(start: int) -> Iterator[NDArray[np.float32]]:
         return stream(

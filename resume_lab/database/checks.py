@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from resume_lab.database import schema
 from resume_lab.database.base import Base
+from resume_lab.database.indexes import quoted
 from resume_lab.database.indexes import raw_connection
 from resume_lab.database.models import EMBEDDING_DIM, ChunkEmbedding, DocumentChunk, QueryLog
 from resume_lab.database.pgvector_version import check_version
@@ -141,7 +142,7 @@ def _vector_index(connection: Connection) -> str:
     if broken:
         raise CheckFailed(
             f"Index {broken[0]} is invalid: its build was interrupted.",
-            hint=f"DROP INDEX {broken[0]}; then build it again.",
+            hint=f"DROP INDEX {quoted(broken[0])}; then build it again.",
         )
     if not any("vector_cosine_ops" in row.ddl for row in rows):
         raise CheckFailed(

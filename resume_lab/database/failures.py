@@ -126,6 +126,12 @@ _MEANINGS = (
         "Put back from a copy what is damaged.",
     ),
     _Meaning(
+        ("22P05", "22021"),
+        "The encoding of this database cannot hold this text: {said}",
+        "Use a database with the encoding UTF8: CREATE DATABASE name ENCODING 'UTF8' "
+        "TEMPLATE template0;",
+    ),
+    _Meaning(
         ("22000", "22P02", "22003"),
         "PostgreSQL does not take this value: {said}",
         "Vectors have 1536 finite numbers each.",

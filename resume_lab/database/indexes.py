@@ -12,11 +12,15 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.engine import Connection
 
 from resume_lab.database.failures import translated_driver_errors
-from resume_lab.errors import ExperimentError
+from resume_lab.errors import DataError, ExperimentError, SchemaError
+from resume_lab.given import is_text, whole
 
 MAX_LISTS = 32_768
 MAX_INDEXED_DIM = 2_000
 """Largest dimension of a `vector` that IVFFlat and HNSW take; `halfvec` goes to 4,000."""
+
+MAX_NAME_BYTES = 63
+"""PostgreSQL cuts a longer name without a word, so that two names could mean one thing."""
 
 MIN_ROWS_PER_LIST = 50
 MIB = 1024**2
@@ -49,7 +53,9 @@ class IVFFlat:
 
     def __post_init__(self) -> None:
         """Raise ExperimentError for a number of lists that pgvector does not take."""
-        if not 1 <= self.lists <= MAX_LISTS:
+        lists = whole(self.lists, "lists", least=None, error=ExperimentError)
+        object.__setattr__(self, "lists", lists)
+        if not 1 <= lists <= MAX_LISTS:
             raise ExperimentError(
                 f"lists is {self.lists}; pgvector takes 1 to {MAX_LISTS}.",
                 hint="A usual first value is rows / 1000, or the square root of the rows.",
@@ -71,8 +77,13 @@ class IVFFlat:
     ) -> str:
         """Return CREATE INDEX with the operator class named: without one it would be L2.
 
-        Identifiers are quoted where they need it; `where` is SQL as it stands.
+        Identifiers are quoted where they need it; `where` is SQL as it stands. Raises SchemaError
+        for what cannot be a name, ExperimentError for another distance.
         """
+        if distance not in DISTANCES:
+            raise ExperimentError(
+                f"The distance is {distance!r}; permitted: {', '.join(DISTANCES)}."
+            )
         target = ".".join(map(quoted, table))
         statement = (
             f"CREATE INDEX {quoted(name)} ON {target} USING ivfflat "
@@ -96,8 +107,14 @@ class IVFFlat:
 def quoted(identifier: str) -> str:
     """Return an identifier as PostgreSQL reads it, in quotes where it needs them.
 
-    The dialect only tells which words are reserved: it would write every % twice.
+    Raises SchemaError for what can be no name, or only cut short. The dialect only tells which
+    words are reserved: it would write every % twice.
     """
+    if wrong := _wrong_name(identifier):
+        raise SchemaError(
+            f"{identifier!r} cannot be a name in PostgreSQL: it {wrong}.",
+            hint=f"A name has 1 to {MAX_NAME_BYTES} bytes; letters beyond ASCII take 2 to 4.",
+        )
     if (
         re.fullmatch("[a-z_][a-z0-9_]*", identifier)
         and identifier not in _MORE_RESERVED
@@ -107,8 +124,24 @@ def quoted(identifier: str) -> str:
     return '"' + identifier.replace('"', '""') + '"'
 
 
+def _wrong_name(identifier: str) -> str:
+    if not identifier:
+        return "is empty"
+    if not is_text(identifier):
+        return "holds a character that is no text"
+    size = len(identifier.encode())
+    return f"has {size} bytes" if size > MAX_NAME_BYTES else ""
+
+
 def literal(value: str) -> str:
-    """Return a string as a literal of SQL, whatever standard_conforming_strings says."""
+    """Return a string as a literal of SQL, whatever standard_conforming_strings says.
+
+    Raises DataError for a text that PostgreSQL cannot hold.
+    """
+    if not is_text(value):
+        raise DataError(
+            f"{value!r} holds a character that is no text.", hint="Type it anew, without it."
+        )
     escaped = value.replace("'", "''")
     return f"'{escaped}'" if "\\" not in value else " E'" + escaped.replace("\\", "\\\\") + "'"
 
@@ -140,6 +173,7 @@ def execute(connection: Connection, statement: str | sql.Composable) -> None:
 class SetAside:
     """A vector index dropped for a load, and what it takes to build it again."""
 
+    schema: str
     name: str
     definition: str
     lists: int | None
@@ -152,7 +186,7 @@ class SetAside:
         execute(connection, self.definition)
         if self.comment is not None:
             comment = sql.SQL("COMMENT ON INDEX {} IS {}").format(
-                sql.Identifier(self.name), sql.Literal(self.comment)
+                sql.Identifier(self.schema, self.name), sql.Literal(self.comment)
             )
             execute(connection, comment)
 
@@ -164,15 +198,16 @@ def drop_vector_indexes(connection: Connection, table: str = "chunk_embeddings")
     """
     found = connection.execute(
         sa.text(
-            "SELECT i.relname, pg_get_indexdef(i.oid) AS definition, "
+            "SELECT n.nspname, i.relname, pg_get_indexdef(i.oid) AS definition, "
             "(SELECT option_value::int FROM pg_options_to_table(i.reloptions) "
-            " WHERE option_name = 'lists') AS lists, obj_description(i.oid) AS comment "
+            " WHERE option_name = 'lists') AS lists, obj_description(i.oid, 'pg_class') AS comment "
             "FROM pg_index x JOIN pg_class i ON i.oid = x.indexrelid "
-            "JOIN pg_am a ON a.oid = i.relam "
+            "JOIN pg_am a ON a.oid = i.relam JOIN pg_namespace n ON n.oid = i.relnamespace "
             "WHERE x.indrelid = CAST(:table AS regclass) AND a.amname IN ('ivfflat', 'hnsw')"
         ),
         {"table": table},
     ).all()
     for row in found:
-        execute(connection, sql.SQL("DROP INDEX {}").format(sql.Identifier(row.relname)))
-    return [SetAside(row.relname, row.definition, row.lists, row.comment) for row in found]
+        name = sql.Identifier(row.nspname, row.relname)
+        execute(connection, sql.SQL("DROP INDEX {}").format(name))
+    return [SetAside(*row) for row in found]

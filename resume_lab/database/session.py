@@ -17,6 +17,9 @@ from resume_lab.database.embedded import EmbeddedServer
 from resume_lab.database.failures import explained, is_lost
 from resume_lab.database.no_connection import connection_failed
 
+# Rows are sent as UTF-8, which a database of another encoding converts when it is told so.
+_OPTIONS = {"application_name": "resume_lab", "client_encoding": "utf8"}
+
 LOAD_LOCK_WAIT = "30s"
 """How long a load waits for a table that another session has locked."""
 
@@ -63,7 +66,7 @@ def engine_for(url: sa.URL, **options: Any) -> Engine:
         hide_parameters=True,
         pool_pre_ping=True,
         pool_reset_on_return=None,  # _reset does it
-        connect_args={"application_name": "resume_lab", **timeout_option(url)},
+        connect_args={**_OPTIONS, **timeout_option(url)},
         **{"poolclass": ConnectionPool, **options},
     )
     prepare(engine)

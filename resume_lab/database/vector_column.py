@@ -13,7 +13,7 @@ from typing import Any
 from psycopg2 import errors, sql
 
 from resume_lab.database.indexes import MAX_INDEXED_DIM, quoted
-from resume_lab.errors import DatabaseError, SchemaError
+from resume_lab.errors import DatabaseError, SchemaError, leaving
 
 UNCHANGED = "Nothing was changed."
 
@@ -83,7 +83,10 @@ def dotted(names: Sequence[str]) -> str:
 
 
 def split_name(cursor: Any, text: str, *, parts: Sequence[int], what: str) -> tuple[str, ...]:
-    """Return the parts of a qualified name; raises SchemaError unless `parts` has their number."""
+    """Return the parts of a qualified name.
+
+    Raises SchemaError unless `parts` has their number, and for a name that is too long.
+    """
     try:
         cursor.execute("SELECT parse_ident(%s)", [text])
     except (errors.InvalidParameterValue, ValueError):  # ValueError: a zero byte
@@ -91,6 +94,8 @@ def split_name(cursor: Any, text: str, *, parts: Sequence[int], what: str) -> tu
     else:
         ((found,),) = cursor.fetchall()
         names = tuple(found)
+        with leaving(UNCHANGED):
+            dotted(names)  # refuses one that PostgreSQL would cut short, and then take for another
     if len(names) not in parts:
         raise SchemaError(
             f"{text!r} is not the name of a {what}. {UNCHANGED}",
@@ -169,7 +174,7 @@ def _relation(cursor: Any, table: tuple[str, ...]) -> tuple[int, str]:
     # An index, a sequence or a type has no rows to select.
     cursor.execute(
         "SELECT oid, relkind FROM pg_class WHERE oid = to_regclass(%s) AND relkind = ANY (%s)",
-        [".".join('"' + name.replace('"', '""') + '"' for name in table), _RELATIONS],
+        [dotted(table), _RELATIONS],
     )
     for relation, kind in cursor.fetchall():
         return relation, kind
@@ -216,7 +221,7 @@ def _not_a_vector(table: tuple[str, ...], found: _Column, columns: list[_Column]
     if base in _CAST_TO_VECTOR:
         cast = f"{quoted(found.name)}::vector({found.dim if found.dim > 0 else 'n'})"
         hint = (
-            "A view can cast it: CREATE VIEW as_vectors AS "  # noqa: S608
+            "A view can cast it: CREATE VIEW as_vectors AS "  # noqa: S608 - a hint, never run
             f"SELECT *, {cast} AS as_vector FROM {dotted(table)}; "
             f"then name as_vectors and as_vector. {hint}"
         )

@@ -58,18 +58,19 @@ class VectorRows:
         return replace(self, sample=sample)
 
 
-def check_condition(cursor: Any, rows: VectorRows) -> None:
+def check_condition(cursor: Any, rows: VectorRows, *, comments: bool = False) -> None:
     """Raise DatabaseError unless `where` is one condition by itself; nothing is run.
 
-    What leaves round brackets, as in `true) OR (true`, is a syntax error in square ones. Without a
-    semicolon each trial is a single statement. Semicolons and comments are refused within strings
-    too: that needs no knowledge of PostgreSQL's many ways to quote.
+    With `comments` it may hold them; a line break must follow wherever it is put. What leaves round
+    brackets, as in `true) OR (true`, is a syntax error in square ones. Without a semicolon each
+    trial is a single statement. Semicolons and comments are refused within strings too: that needs
+    no knowledge of PostgreSQL's many ways to quote.
     """
     where = rows.where
     if where is None:
         return
     for mark, name in _NEVER_IN_WHERE.items():
-        if mark in where:
+        if mark in where and not (comments and name == "a comment"):
             raise _not_a_condition(where, f"it holds {name}")
     in_square = sql.SQL("ARRAY[\n{}\n]").format(sql.SQL(where))
     try:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resume_lab.config import Settings
-from resume_lab.errors import ConfigError
+from resume_lab.errors import ConfigError, DataError
 
 LEXICAL = "lexical"
 """Name of the embedder that needs no server."""
@@ -46,8 +46,14 @@ class Embedder(Protocol):
 
 
 def embed(embedder: Embedder, texts: Sequence[str]) -> NDArray[np.float32]:
-    """Return the unit vectors of `texts`, shape (n_texts, 1536)."""
-    return np.concatenate([np.empty((0, DIM), np.float32), *embedder.batches(texts)])
+    """Return the unit vectors of `texts`, shape (n_texts, 1536); raises DataError for others."""
+    batches = list(embedder.batches(texts))
+    for batch in batches:
+        if batch.shape[1:] != (DIM,):
+            raise DataError(
+                f"{embedder.model} gives vectors of shape {batch.shape[1:]}; permitted: ({DIM},)."
+            )
+    return np.concatenate([np.empty((0, DIM), np.float32), *batches])
 
 
 def stored_model(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any, SupportsIndex
 
@@ -19,6 +19,7 @@ from resume_lab.database.interrupt import interruptible
 from resume_lab.database.session import lent_engine
 from resume_lab.embedding import Embedder, embed, make_embedder
 from resume_lab.errors import DataError
+from resume_lab.given import is_text
 from resume_lab.printable import printable
 from resume_lab.retrieval.connection import borrowed
 from resume_lab.retrieval.filters import nothing_matches
@@ -31,6 +32,7 @@ from resume_lab.vectors import validate_vectors
 MAX_QUESTION_CHARS = 20_000
 MAX_K = 1_000
 _SHOWN_MODELS = 10
+_TAKE_ONE = "Take one vector, as the model that embedded the chunks makes it."
 _DISTANCE = 7
 """Which column of a row is its distance; NaN, of a vector of zeros, comes last."""
 
@@ -139,16 +141,19 @@ def query_text(vector: Sequence[float] | NDArray[np.floating[Any]]) -> str:
     """Return the vector as pgvector reads it; raises DataError for one it would not take."""
     try:
         array = np.asarray(vector, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise DataError("The query is no vector of numbers.") from None
+    except (TypeError, ValueError, OverflowError):
+        raise DataError("The query is no vector of numbers.", hint=_TAKE_ONE) from None
     if array.ndim != 1:
-        raise DataError(f"The query has shape {array.shape}; permitted: ({EMBEDDING_DIM},).")
+        raise DataError(
+            f"The query has shape {array.shape}; permitted: ({EMBEDDING_DIM},).", hint=_TAKE_ONE
+        )
     validate_vectors(array[None], dim=EMBEDDING_DIM, what="query")
     return vector_text(array.astype(np.float32))
 
 
 def check_question(question: str) -> None:
     """Raise DataError for a question that cannot be searched for."""
+    _check_text(question, "The question")
     if not question.strip():
         raise DataError("The question is blank.", hint="Ask something, in a few words or more.")
     if len(question) > MAX_QUESTION_CHARS:
@@ -156,7 +161,6 @@ def check_question(question: str) -> None:
             f"The question has {len(question):,} characters; permitted: {MAX_QUESTION_CHARS:,}.",
             hint="Ask about one thing; a whole document is no question.",
         )
-    _check_text(question, "The question")
 
 
 def _by(value: By | str) -> By:
@@ -179,8 +183,8 @@ def _check_options(
         raise DataError(
             f"k is {k!r}; permitted: 1 to {MAX_K:,}.", hint="k is how many chunks to return."
         )
-    if isinstance(tags, str):
-        raise DataError(f"tags is the text {tags!r}.", hint=f"Give a list: tags=[{tags!r}].")
+    if isinstance(tags, str) or not isinstance(tags, Iterable | None):
+        raise DataError(f"tags is {tags!r}.", hint=f"Give a list: tags=[{tags!r}].")
     names = (
         ("model", model),
         ("category", category),
@@ -200,14 +204,16 @@ def _whole(k: SupportsIndex) -> int:
 
 
 def _check_name(name: str, what: str) -> None:
+    _check_text(name, f"The {what}")
     if not name.strip():
         raise DataError(f"The {what} is blank.", hint=f"Name one, or leave the {what} out.")
-    _check_text(name, f"The {what}")
 
 
-def _check_text(text: str, what: str) -> None:
-    """Refuse what PostgreSQL cannot take: zero bytes, and halves of characters."""
-    if "\0" in text or any("\ud800" <= character <= "\udfff" for character in text):
+def _check_text(text: Any, what: str) -> None:
+    """Refuse what is no text, or none that PostgreSQL can take."""
+    if not isinstance(text, str):
+        raise DataError(f"{what} is {text!r}; it must be a text.", hint="Put it in quotes.")
+    if not is_text(text):
         raise DataError(
             f"{what} holds a character that is no text.",
             hint="Type it anew instead of pasting it.",

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from psycopg2.errors import ReadOnlySqlTransaction
 from sqlalchemy.engine import Connection, Engine
 
 from resume_lab.database.failures import translated_driver_errors
 from resume_lab.database.indexes import raw_connection
 from resume_lab.database.interrupt import interruptible
 from resume_lab.database.vector_column import find_vector_column, split_name
-from resume_lab.errors import DataError
-from resume_lab.rollout.finding import Finding, standing_indexes, tuned_index, use
+from resume_lab.errors import DatabaseError, DataError
+from resume_lab.given import whole
+from resume_lab.rollout.finding import Finding, StandingIndex, standing_indexes, tuned_index, use
 from resume_lab.rollout.table_search import TableSearch
 from resume_lab.tuning.results import INTERVAL_LEVEL, ROUNDING, TableInfo
+from resume_lab.tuning.table import check_rows
 from resume_lab.tuning.workload import DEFAULT_K, embeddings_of, stored_models
 from resume_lab.vectors import Metric, RecallSummary, recall_tie_aware, summarise
 
@@ -162,14 +165,26 @@ def measure_drift(
 
     The same rows are drawn each time, and a row is no neighbour of itself. An answer counts that is
     as near as the k-th exact one. k and target are by default those of the finding. One read-only
-    snapshot is read, a block at a time. Raises DataError for too few rows.
+    snapshot is read, a block at a time. Raises DataError for too few rows and for numbers that
+    cannot be, DatabaseError for a condition that is none.
     """
+    n_queries, k = whole(n_queries, "n_queries"), None if k is None else whole(k, "k")
+    if target_recall is not None and not 0 < target_recall <= 1:
+        raise DataError(f"The target recall is {target_recall}; it is above 0, at most 1.")
     snapshot = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-    with translated_driver_errors(), snapshot.begin() as connection:
-        return interruptible(
-            raw_connection(connection),
-            lambda: _measured(connection, table, n_queries, k, target_recall),
-        )
+    try:
+        with translated_driver_errors(), snapshot.begin() as connection:
+            return interruptible(
+                raw_connection(connection),
+                lambda: _measured(connection, table, n_queries, k, target_recall),
+            )
+    except DatabaseError as error:
+        if not isinstance(error.__cause__, ReadOnlySqlTransaction):
+            raise
+        raise DatabaseError(
+            f"The condition {table.where!r} writes; drift is measured in a read-only transaction.",
+            hint="Give --where a condition that only reads.",
+        ) from None
 
 
 def _measured(
@@ -180,10 +195,10 @@ def _measured(
     target_recall: float | None,
 ) -> Drift:
     connection.execute(sa.text("SET LOCAL statement_timeout = 0"))  # some hosts allow two minutes
+    check_rows(connection, table, comments=True)
     standing = standing_indexes(connection, table.table, table.column)
     tuned, finding = tuned_index(connection, table.table, table.column, table.where) or (None, None)
-    distance = finding.distance if finding else next((i.distance for i in standing), None)
-    metric = Metric(distance or Metric.COSINE)
+    metric = _metric(table, finding, standing)
     k = k or (finding.k if finding else DEFAULT_K)
     search = TableSearch(connection, table, metric)
     rows = search.count()
@@ -212,6 +227,14 @@ def _measured(
         rows=rows,
         pgvector_version=_pgvector_version(connection),
     )
+
+
+def _metric(table: TableInfo, finding: Finding | None, standing: Sequence[StandingIndex]) -> Metric:
+    """Return the distance that searches of the table go by, as far as is known."""
+    if table.embedding_model is not None:
+        return Metric.COSINE
+    found = [finding.distance] if finding else [index.distance for index in standing]
+    return Metric(next(iter(found), None) or Metric.COSINE)
 
 
 def _pgvector_version(connection: Connection) -> str:

@@ -27,6 +27,7 @@ from resume_lab.rollout.finding import Finding, StandingIndex, standing_indexes
 from resume_lab.rollout.swap import Steps
 from resume_lab.tuning import advice
 from resume_lab.tuning.results import TableInfo, WorkloadInfo
+from resume_lab.tuning.table import check_rows
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ def prepare(
         info = dataclasses.replace(info, table=table)
     with translated_driver_errors(), engine.connect() as connection:
         _check_table(connection, table)
+        check_rows(connection, table)
         standing = standing_indexes(connection, table.table, table.column)
         finding = _finding(result, info, _rows(connection, table))
     name = advice.index_name(finding.lists, info)
@@ -116,6 +118,11 @@ def write(rollout: Rollout, output: Path | None = None, *, after: str | None = N
 
     Refuses a second one of the same result, and to overwrite a file. Raises SchemaError.
     """
+    if after is not None and not re.fullmatch(r"[\w.]+", after):
+        raise SchemaError(
+            f"{after!r} is not a revision.",
+            hint="Name the newest one of that project, as `alembic heads` shows it there.",
+        )
     file = output
     if output is not None and output.is_dir():
         file = output / f"{rollout.revision}_{rollout.title.replace(' ', '_')}.py"
@@ -149,7 +156,16 @@ def write(rollout: Rollout, output: Path | None = None, *, after: str | None = N
 
 def _measured(result: dict[str, Any]) -> tuple[WorkloadInfo, TableInfo]:
     """Return what was measured, and on which table; raises ExperimentError without advice."""
-    workload, recommended = result["workload"], result["recommendation"]
+    try:
+        workload, recommended = result["workload"], result["recommendation"]
+        distance = workload["distance"]
+    except (KeyError, TypeError):
+        distance = None
+    if distance not in DISTANCES:
+        raise ExperimentError(
+            "This is not the result of a run, or of one by another version.",
+            hint="Run `resume-lab tune` again.",
+        )
     if recommended is None:
         raise ExperimentError(
             f"This run recommends no index. {result['why']}",
@@ -195,7 +211,7 @@ def _check_table(connection: Connection, table: TableInfo) -> None:
 def _rows(connection: Connection, table: TableInfo) -> int:
     """Count the vectors that were meant."""
     where = f" WHERE {table.where}" if table.where else ""
-    statement = f"SELECT count({quoted(table.column)}) FROM {dotted(table.table)}{where}"  # noqa: S608
+    statement = f"SELECT count({quoted(table.column)}) FROM {dotted(table.table)}{where}"  # noqa: S608 - quoted names, the user's condition
     raw = raw_connection(connection)
     with raw.cursor() as cursor:
         interruptible(raw, lambda: cursor.execute(statement))

@@ -15,7 +15,7 @@ _INDENT = "    "
 
 def body(about: str, steps: Steps) -> str:
     """Return the body of upgrade() or downgrade(), for a template that indents its first line."""
-    first, *rest = about.splitlines()
+    first, *rest = _in_docstring(about).splitlines()
     end = [*rest, '"""'] if rest else []
     lines = [f'"""{first}' + ("" if rest else '"""'), *end]
     lines.append("with op.get_context().autocommit_block():")
@@ -24,6 +24,12 @@ def body(about: str, steps: Steps) -> str:
     for statement in steps.together:
         lines += _call(statement, len(_INDENT))
     return "\n".join([lines[0], *(f"{_INDENT}{line}".rstrip() for line in lines[1:])])
+
+
+def _in_docstring(text: str) -> str:
+    """Return a text that says the same, and does not end the docstring that it stands in."""
+    lines = text.replace("\\", "\\\\").replace('"', '\\"').splitlines()
+    return "\n".join(map(escaped, lines))
 
 
 def _call(statement: str, indent: int) -> list[str]:

@@ -105,11 +105,13 @@ def _build(table: TableInfo, name: str, create: str, comment: str | None) -> Ite
     a run of the same migration can have left an index of this name, so a valid one is kept.
     """
     own, invalid = advice.qualified(table, name), f"{name}_invalid"
-    yield (
-        "DO $$ BEGIN IF EXISTS (SELECT FROM pg_index WHERE NOT indisvalid "
+    block = (
+        "BEGIN IF EXISTS (SELECT FROM pg_index WHERE NOT indisvalid "
         f"AND indexrelid = to_regclass({literal(own).strip()})) "
-        f"THEN ALTER INDEX {own} RENAME TO {invalid}; END IF; END $$"
+        f"THEN ALTER INDEX {own} RENAME TO {invalid}; END IF; END"
     )
+    # A name may hold the dollars that would end the block.
+    yield f"DO $$ {block} $$" if "$" not in block else f"DO {literal(block).strip()}"
     yield from _drops(table, [invalid])
     yield create.replace("INDEX", "INDEX CONCURRENTLY IF NOT EXISTS", 1)
     if comment is not None:

@@ -36,10 +36,10 @@ class TableSearch:
         self._connection = raw_connection(connection)
         self._metric = metric
         self._parts = {
-            "table": sql.Identifier(*table.table),
-            "column": sql.Identifier(table.column),
-            # the line break ends a comment; psycopg2 reads %% as %
-            "where": sql.SQL((table.where or "true").replace("%", "%%") + "\n"),
+            "table": sql.Identifier(*map(_doubled, table.table)),
+            "column": sql.Identifier(_doubled(table.column)),
+            # the line break ends a comment
+            "where": sql.SQL(_doubled(table.where or "true") + "\n"),
             "operator": sql.SQL(DISTANCES[metric.value].operator),
         }
         self._name = ".".join((*table.table, table.column))
@@ -122,6 +122,11 @@ class TableSearch:
                     rows = _rows(others).vectors
                     found[number, : len(rows)] = distances(vector[None], rows[None], self._metric)
         return found
+
+
+def _doubled(text: str) -> str:
+    """Return what psycopg2 makes the text of: it reads %% as %."""
+    return text.replace("%", "%%")
 
 
 def _rows(fetched: list[tuple[str, memoryview]]) -> Rows:

@@ -73,7 +73,7 @@ def query(workload: WorkloadInfo) -> str:
     """Return the query that the index serves, its vector as a parameter."""
     table = workload.table or PLACEHOLDER
     parts = [
-        f"SELECT {quoted(table.id_column)} FROM {'.'.join(map(quoted, table.table))}",  # noqa: S608
+        f"SELECT {quoted(table.id_column)} FROM {'.'.join(map(quoted, table.table))}",  # noqa: S608 - shown, with quoted names
         f"WHERE {table.where}" if table.where else "",
         f"ORDER BY {quoted(table.column)} {DISTANCES[workload.distance].operator} :query",
         f"LIMIT {workload.k};",

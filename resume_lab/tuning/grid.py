@@ -13,6 +13,8 @@ from sqlalchemy.engine import Engine
 from tqdm.auto import tqdm
 
 from resume_lab.database.indexes import MAX_LISTS, MIN_ROWS_PER_LIST, IVFFlat
+from resume_lab.errors import ExperimentError
+from resume_lab.given import whole, wholes
 from resume_lab.tuning import runs
 from resume_lab.tuning.decide import decide
 from resume_lab.tuning.environment import environment, in_turn
@@ -47,6 +49,7 @@ def tune_grid(
     run = run or Run()
     with ending(run):
         check_options(target_recall, None, rounds, 0)
+        seed = whole(seed, "seed", least=0, error=ExperimentError)
         grid = _grid(workload, lists, probes)
         asked = {"grid": [(index.lists, wanted) for index, wanted in grid], "rounds": rounds}
         run.check(runs.fingerprint(workload, asked | {"storage": Storage(storage).value}))
@@ -59,6 +62,7 @@ def tune_grid(
         exact = _pooled([runs.exact_of(kept["exact"]) for kept in sweeps])
         points = tuple(runs.point_of(point) for kept in sweeps for point in kept["points"])
         advised, why = decide(points, exact, target_recall, workload.info)
+        why += _left_out(probes, grid)
         timings = Timings(
             exact_s=workload.exact_s,
             build_s=sum(kept["build_s"] for kept in sweeps),
@@ -96,12 +100,21 @@ def probes_within(probes: Iterable[int], lists: int) -> list[int]:
     return sorted({value for value in probes if value <= lists}) or [lists]
 
 
+def _left_out(probes: Sequence[int] | None, grid: Sequence[tuple[IVFFlat, list[int]]]) -> str:
+    """Say which of the given probes no index of the grid can have."""
+    most = max(index.lists for index, _ in grid)
+    beyond = ", ".join(str(value) for value in sorted(probes or ()) if value > most)
+    return f" Probes {beyond} were left out: no index has more than {most} lists." if beyond else ""
+
+
 def _grid(
     workload: Workload, lists: Sequence[int] | None, probes: Sequence[int] | None
 ) -> list[tuple[IVFFlat, list[int]]]:
     """Return each index with its probes, all of it checked before the first is built."""
     grid = []
-    for value in sorted(set(lists or default_lists(len(workload.vectors)))):
+    rows = len(workload.vectors)
+    probes = wholes(probes, "probes", error=ExperimentError) if probes else None
+    for value in wholes(lists or default_lists(rows), "lists", error=ExperimentError):
         index = IVFFlat(value)
         wanted = probes_within(probes, value) if probes else default_probes(value)
         grid.append((index, checked(index, wanted, workload)))

@@ -12,6 +12,7 @@ from sqlalchemy.engine import Engine
 
 from resume_lab.database.indexes import IVFFlat
 from resume_lab.errors import ExperimentError
+from resume_lab.given import wholes
 from resume_lab.tuning import trial
 from resume_lab.tuning.plans import Plan
 from resume_lab.tuning.results import INTERVAL_LEVEL, Exact, Latency, Point
@@ -107,6 +108,7 @@ def against(exact: Exact, point: Point) -> Point:
 
 def checked(index: IVFFlat, probes: Sequence[int], workload: Workload) -> list[int]:
     """Return the probes in order, each once; raises ExperimentError for what cannot be measured."""
+    probes = wholes(probes, "probes", error=ExperimentError)
     rows = len(workload.vectors)
     if index.lists > rows:
         raise ExperimentError(
@@ -120,7 +122,7 @@ def checked(index: IVFFlat, probes: Sequence[int], workload: Workload) -> list[i
             )
     if not probes:
         raise ExperimentError("No probes to measure.", hint="Give at least one, such as 1.")
-    return sorted(set(probes))
+    return probes
 
 
 def recalls(workload: Workload, answers: Answers) -> RecallSummary:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from resume_lab.database.indexes import MAX_LISTS
 from resume_lab.errors import ExperimentError
+from resume_lab.given import wholes
 from resume_lab.tuning.results import CostModel, Point
 from resume_lab.tuning.workload import Workload
 from resume_lab.vectors import Curve, Difficulty, predict_curves
@@ -68,7 +69,7 @@ def predict(workload: Workload, lists: Sequence[int] | None = None, *, seed: int
         workload.vectors,
         workload.queries,
         workload.truth,
-        candidate_lists(len(workload.vectors)) if lists is None else sorted(set(lists)),
+        wholes(lists, "lists") if lists else candidate_lists(len(workload.vectors)),
         metric=workload.metric,
         seed=seed,
     )

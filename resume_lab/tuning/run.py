@@ -7,12 +7,14 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from numbers import Real
 
 from sqlalchemy.engine import Engine
 from tqdm.auto import tqdm
 
 from resume_lab.database.indexes import IVFFlat
 from resume_lab.errors import ExperimentError
+from resume_lab.given import whole, wholes
 from resume_lab.tuning import runs
 from resume_lab.tuning.aims import PRIOR, Aim, RecallAim, TimeAim
 from resume_lab.tuning.decide import Evidence, conclude, none_reaches
@@ -67,6 +69,7 @@ def tune(
     run = run or Run()
     with ending(run), _said(progress) as say:
         check_options(target_recall, max_ms, rounds, rebuilds)
+        seed = whole(seed, "seed", least=0, error=ExperimentError)
         choosing, confirming = workload.split()
         aim = _aim(target_recall, max_ms, len(choosing.queries))
         choice = _choice(workload, lists)
@@ -166,16 +169,17 @@ def check_options(
     target_recall: float | None, max_ms: float | None, rounds: int, rebuilds: int
 ) -> None:
     """Raise ExperimentError for what no run can be asked."""
+    for what, number in (("target recall", target_recall), ("latency budget", max_ms)):
+        if not isinstance(number, Real | None):
+            raise ExperimentError(f"The {what} is {number!r}; it must be a number.")
+    whole(rounds, "rounds", error=ExperimentError)
+    whole(rebuilds, "rebuilds", least=0, error=ExperimentError)
     if target_recall is not None and max_ms is not None:
         raise ExperimentError("A target recall and a latency budget exclude each other.")
     if target_recall is not None and not 0 < target_recall <= 1:
         raise ExperimentError(f"The target recall is {target_recall}; it is above 0, at most 1.")
     if max_ms is not None and not 0 < max_ms < float("inf"):
         raise ExperimentError(f"The latency budget is {max_ms} ms; it must be above 0.")
-    if rounds < 1:
-        raise ExperimentError(f"rounds is {rounds}; it must be at least 1.")
-    if rebuilds < 0:
-        raise ExperimentError(f"rebuilds is {rebuilds}; it must be at least 0.")
 
 
 def _aim(target_recall: float | None, max_ms: float | None, n_queries: int) -> Aim:
@@ -188,7 +192,7 @@ def _aim(target_recall: float | None, max_ms: float | None, n_queries: int) -> A
 def _choice(workload: Workload, lists: Sequence[int] | None) -> list[int]:
     """Return the lists that may be built, checked before anything is copied."""
     rows = len(workload.vectors)
-    choice = sorted(set(lists)) if lists else candidate_lists(rows)
+    choice = wholes(lists, "lists", error=ExperimentError) if lists else candidate_lists(rows)
     for value in choice:
         checked(IVFFlat(value), [1], workload)
     return choice

@@ -15,7 +15,7 @@ import psycopg2
 from numpy.typing import NDArray
 from psycopg2.errors import LockNotAvailable
 from psycopg2.extensions import connection as RawConnection  # noqa: N812
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Connection, Engine
 
 from resume_lab.database.indexes import raw_connection
 from resume_lab.database.interrupt import interruptible
@@ -30,8 +30,9 @@ from resume_lab.database.vector_column import (
 )
 from resume_lab.database.vector_rows import VectorRows, at_most, check_condition, count, read
 from resume_lab.errors import DatabaseError, DataError, ExperimentError, SchemaError
+from resume_lab.given import whole
 from resume_lab.tuning.results import TableInfo
-from resume_lab.tuning.workload import DEFAULT_K, DEFAULT_QUERIES, Workload
+from resume_lab.tuning.workload import DEFAULT_K, DEFAULT_QUERIES, Workload, embeddings_of
 from resume_lab.vectors import Metric
 
 DEFAULT_MAX_ROWS = 200_000
@@ -96,6 +97,8 @@ def read_table(
     the server refuses, ExperimentError for numbers that cannot be.
     """
     metric = Metric(metric)
+    k, n_queries = whole(k, "k", least=0), whole(n_queries, "n_queries", least=0)
+    max_rows, seed = whole(max_rows, "max_rows", least=0), whole(seed, "seed", least=0)
     if min(k, n_queries) < 1 or max_rows < k + SPARE_ROWS:
         raise ExperimentError(
             f"k is {k}, n_queries {n_queries}, max_rows {max_rows}; k and n_queries are at least "
@@ -108,6 +111,19 @@ def read_table(
         raw = raw_connection(connection)
         found = interruptible(raw, lambda: _find(raw, source, n_queries, seed, max_rows))
     return _workload(found, metric, k, n_queries, seed)
+
+
+def check_rows(connection: Connection, table: TableInfo, *, comments: bool = False) -> None:
+    """Refuse a condition that would change the statements it goes into, as `check_condition` does.
+
+    That of a stored model is a literal of our own, whatever its name holds.
+    """
+    model = table.embedding_model
+    if model is not None and table.where == embeddings_of(model).where:
+        return
+    with raw_connection(connection).cursor() as cursor:
+        column = find_vector_column(cursor, table.table, table.column)
+        check_condition(cursor, VectorRows(column, table.where), comments=comments)
 
 
 def _find(

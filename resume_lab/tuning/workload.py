@@ -18,6 +18,7 @@ from resume_lab.database.indexes import MAX_INDEXED_DIM, literal, raw_connection
 from resume_lab.database.interrupt import interruptible
 from resume_lab.database.models import EMBEDDING_DIM, ChunkEmbedding
 from resume_lab.errors import DataError
+from resume_lab.given import whole
 from resume_lab.tuning.results import TableInfo, WorkloadInfo
 from resume_lab.vectors import (
     Difficulty,
@@ -31,6 +32,7 @@ from resume_lab.vectors import (
     plant,
     validate_vectors,
 )
+from resume_lab.vectors.files import check_is_array
 
 DEFAULT_QUERIES = 400
 DEFAULT_K = 10
@@ -132,12 +134,9 @@ class Workload:
     ) -> Workload:
         """Find the exact answers; raises DataError for vectors that pgvector cannot index."""
         metric = Metric(metric)
-        if vectors.ndim == 2 and vectors.shape[1] > MAX_INDEXED_DIM:
-            raise DataError(
-                f"The vectors have {vectors.shape[1]} dimensions; "
-                f"pgvector indexes at most {MAX_INDEXED_DIM} of type vector.",
-                hint="halfvec goes to 4,000 dimensions; MIGRATION_GUIDE.md shows how.",
-            )
+        k = whole(k, "k")
+        check_is_array(vectors, "vectors")
+        _check_dimensions(vectors, metric)
         start = time.perf_counter()
         wanted = k + 1 if k < len(vectors) else k  # more than the rows is refused there
         neighbours = exact_neighbours(vectors, queries, wanted, metric)
@@ -161,6 +160,8 @@ class Workload:
         A query that is still in the table finds itself, and recall looks better than it is. At
         most a fifth of the vectors is laid aside.
         """
+        k, n_queries = whole(k, "k"), whole(n_queries, "n_queries", least=0)
+        seed = whole(seed, "seed", least=0)
         validate_vectors(vectors, what=source)
         held_out = min(n_queries, int(len(vectors) * MAX_HELD_OUT_SHARE))
         if n_queries < 1 or held_out < 1 or len(vectors) - held_out < k:
@@ -193,6 +194,7 @@ class Workload:
     ) -> Workload:
         """Generate rows, and queries from the same source that are not among them."""
         kind = Kind(kind)
+        rows, n_queries = whole(rows, "rows"), whole(n_queries, "n_queries")
         made = generate(kind, rows + n_queries, dim=dim, seed=seed)
         source = f"{kind} vectors, generated (seed {seed})"
         return cls.of(made[:rows], made[rows:], k=k, source=source)
@@ -237,6 +239,23 @@ class Workload:
             k=k,
             source=f"stored embeddings of {model}",
             table=table,
+        )
+
+
+def _check_dimensions(vectors: NDArray[np.float32], metric: Metric) -> None:
+    if vectors.ndim != 2:
+        return  # refused with the queries
+    dim = vectors.shape[1]
+    if dim > MAX_INDEXED_DIM:
+        raise DataError(
+            f"The vectors have {dim} dimensions; "
+            f"pgvector indexes at most {MAX_INDEXED_DIM} of type vector.",
+            hint="halfvec goes to 4,000 dimensions; MIGRATION_GUIDE.md shows how.",
+        )
+    if dim == 1 and metric is not Metric.L2:
+        raise DataError(
+            "The vectors have 1 dimension; pgvector indexes 2 or more by this distance.",
+            hint="Euclidean distance takes one: metric='l2'.",
         )
 
 

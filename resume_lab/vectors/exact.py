@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resume_lab.errors import DataError
+from resume_lab.vectors.files import check_is_array
 from resume_lab.vectors.metric import Metric, distances
 
 _FIRST_BLOCK_ROWS = 1024
@@ -58,7 +59,7 @@ def exact_neighbours(
     nothing else is left, with distance nan; a zero query gets ids 0..k-1, all nan. Peak memory
     does not depend on n_rows, but for 5 bytes a row.
     """
-    metric = _metric(metric)
+    metric = Metric(metric)
     _check(vectors, queries, k, block_rows, block_queries)
     search = _Search(vectors, _lengths(vectors, "vectors", block_rows), metric, k, block_rows)
     query_lengths = _lengths(queries, "queries", block_rows)
@@ -294,14 +295,6 @@ def _bad_row(what: str, number: int, row: _F32) -> DataError:
     )
 
 
-def _metric(metric: Metric) -> Metric:
-    try:
-        return Metric(metric)
-    except ValueError:
-        permitted = ", ".join(Metric)
-        raise DataError(f"metric is {metric!r}; permitted: {permitted}.") from None
-
-
 def _check(vectors: _Floats, queries: _Floats, k: int, block_rows: int, block_queries: int) -> None:
     _check_array(vectors, "vectors")
     _check_array(queries, "queries")
@@ -316,6 +309,7 @@ def _check(vectors: _Floats, queries: _Floats, k: int, block_rows: int, block_qu
 
 
 def _check_array(array: _Floats, what: str) -> None:
+    check_is_array(array, what)
     if array.ndim != 2 or not array.size:
         raise DataError(
             f"{what} has shape {array.shape}; permitted: two dimensions (rows, dim), neither empty."

@@ -57,6 +57,15 @@ def validate_vectors(
             )
 
 
+def check_is_array(value: Any, what: str) -> None:
+    """Raise DataError for anything but a NumPy array, such as a list."""
+    if not isinstance(value, np.ndarray):
+        raise DataError(
+            f"{what}: of type {type(value).__name__}; permitted: a NumPy array.",
+            hint="numpy.array(..., dtype=numpy.float32) makes one of lists.",
+        )
+
+
 def unit(vectors: _Numbers, *, block_rows: int = 8192) -> NDArray[np.float32]:
     """Scale each row of vectors (n_rows, dim) to length 1; zero rows stay zero.
 
@@ -80,6 +89,7 @@ def unit(vectors: _Numbers, *, block_rows: int = 8192) -> NDArray[np.float32]:
 
 
 def _check_form(vectors: _Numbers, what: str) -> None:
+    check_is_array(vectors, what)
     if vectors.ndim != 2 or not vectors.size:
         raise DataError(
             f"{what}: shape {vectors.shape}; permitted: (n_rows, dim), neither of them 0."

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from resume_lab.given import Choice
 
-class Metric(StrEnum):
+
+class Metric(Choice):
     """A distance pgvector can order by; lower is nearer."""
 
     COSINE = "cosine"

@@ -55,7 +55,7 @@ def difficulty_of(
     themselves; take held-out ones. Values are taken as float32. Peak memory does not depend on
     n_rows, but for about 24 bytes a row. seed chooses the sample for hubness.
     """
-    metric = _metric(metric)
+    metric = Metric(metric)
     _check(vectors, queries, neighbours)
     survey = _survey(vectors, "vectors")
     asked = _survey(queries, "queries").lengths
@@ -269,13 +269,6 @@ def _ratio(a: Any, b: Any) -> _F64:
 
 def _median(values: _F64) -> float:
     return float(np.median(values)) if values.size else math.nan
-
-
-def _metric(metric: Metric) -> Metric:
-    try:
-        return Metric(metric)
-    except ValueError:
-        raise DataError(f"metric is {metric!r}; permitted: {', '.join(Metric)}.") from None
 
 
 def _check(vectors: _Floats, queries: _Floats, neighbours: Neighbours) -> None:

@@ -13,13 +13,12 @@ Measured at dim 1536, seed 0:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from resume_lab.errors import DataError
+from resume_lab.given import Choice, whole
 
 _BLOCK_ROWS = 1024  # part of what defines the rows: another value gives other rows
 
@@ -41,7 +40,7 @@ _F32 = NDArray[np.float32]
 _Block = Callable[[np.random.Generator], _F32]
 
 
-class Kind(StrEnum):
+class Kind(Choice):
     """How synthetic vectors are spread."""
 
     RANDOM = "random"
@@ -62,7 +61,7 @@ def stream(
 
     Peak memory depends on batch_rows and dim, not on rows.
     """
-    kind = _kind(kind)
+    kind = Kind(kind)
     for what, value, least in (
         ("rows", rows, 0),
         ("dim", dim, 1),
@@ -70,8 +69,7 @@ def stream(
         ("start", start, 0),
         ("batch_rows", batch_rows, 1),
     ):
-        if value < least:
-            raise DataError(f"{what} is {value}; permitted: {least} or more.")
+        whole(value, what, least=least)
     return _batches(kind, rows, dim, seed, start, batch_rows)
 
 
@@ -184,11 +182,3 @@ def _basis(rng: np.random.Generator, dim: int, variances: NDArray[np.floating[An
     orthonormal = np.linalg.qr(rng.standard_normal((dim, len(variances))))[0]
     scaled = orthonormal * np.sqrt(variances / variances.sum())
     return np.ascontiguousarray(scaled.T, dtype=np.float32)
-
-
-def _kind(kind: Kind) -> Kind:
-    try:
-        return Kind(kind)
-    except ValueError:
-        permitted = ", ".join(Kind)
-        raise DataError(f"kind is {kind!r}; permitted: {permitted}.") from None

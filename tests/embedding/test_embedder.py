@@ -2,14 +2,17 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from resume_lab.config import Settings
 from resume_lab.embedding import embed, make_embedder, stored_model
 from resume_lab.embedding.lexical import LexicalEmbedder
 from resume_lab.embedding.remote import RemoteEmbedder
-from resume_lab.errors import ConfigError
+from resume_lab.errors import ConfigError, DataError
 
 LOCAL = "http://127.0.0.1:1/v1"
 
@@ -75,3 +78,16 @@ def test_importing_the_package_loads_neither_scikit_learn_nor_openai() -> None:
     code = "import sys, resume_lab.embedding; print({'sklearn', 'openai'} & set(sys.modules))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "set()"
+
+
+class Narrow:
+    model = "narrow"
+    is_remote = False
+
+    def batches(self, texts: Sequence[str]) -> Iterator[NDArray[np.float32]]:
+        yield np.ones((len(texts), 3), np.float32)
+
+
+def test_vectors_of_another_dimension_are_refused() -> None:
+    with pytest.raises(DataError, match=r"narrow gives vectors of shape \(3,\)"):
+        embed(Narrow(), ["a"])
