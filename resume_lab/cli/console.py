@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from typing import Annotated, Any
 
 import psycopg2
@@ -12,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from resume_lab.config import AppEnv, Settings
+from resume_lab.database.connecting import UnverifiedServer
 from resume_lab.database.failures import explained
 from resume_lab.errors import ConfigError, LabError
 
@@ -46,6 +48,24 @@ class Group(TyperGroup):
         except KeyboardInterrupt:
             typer.echo("\nInterrupted: what was not finished is undone.", err=True)
             raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def show_warnings() -> None:
+    """Write what this project warns of in one line, without a line of source."""
+    before = warnings.formatwarning
+
+    def formatted(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        line: str | None = None,
+    ) -> str:
+        if category is UnverifiedServer:
+            return f"Warning: {message}\n"
+        return before(message, category, filename, lineno, line)
+
+    warnings.formatwarning = formatted
 
 
 def confirm(settings: Settings, what: str, yes: bool) -> None:

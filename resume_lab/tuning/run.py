@@ -13,7 +13,7 @@ from sqlalchemy.engine import Engine
 from tqdm.auto import tqdm
 
 from resume_lab.database.indexes import IVFFlat
-from resume_lab.errors import ExperimentError
+from resume_lab.errors import DatabaseError, ExperimentError, LabError, leaving
 from resume_lab.given import whole, wholes
 from resume_lab.tuning import runs
 from resume_lab.tuning.aims import PRIOR, Aim, RecallAim, TimeAim
@@ -216,11 +216,19 @@ def _said(progress: bool) -> Iterator[Say]:
             ended.set()
 
 
+LEFT = "The tables are as they were; the copy is dropped, by the next run at the latest."
+
+
+def _left(error: LabError) -> str | None:
+    return LEFT if isinstance(error, DatabaseError) else None
+
+
 @contextlib.contextmanager
 def ending(run: Run) -> Iterator[None]:
-    """Say in the run how it ended if it did not finish."""
+    """Say in the run how it ended if it did not finish, and in the error what it leaves."""
     try:
-        yield
+        with leaving(_left):
+            yield
     except KeyboardInterrupt:
         run.end(runs.INTERRUPTED)
         raise

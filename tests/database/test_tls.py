@@ -1,7 +1,10 @@
 """TLS with real handshakes: whom a connection trusts, and when it says that it trusts anybody."""
 
 import datetime
+import os
 import ssl
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -182,6 +185,19 @@ def test_an_unverified_server_elsewhere_is_warned_of_once(
     assert shown.startswith(f"resume_lab:0: UnverifiedServer: The connection to {ANY} is ")
     assert "sslmode=verify-full&sslrootcert=" in shown
     assert shown.count("\n") == 1
+
+
+def test_the_command_line_warns_in_one_line(serve: Serve) -> None:
+    address = f"postgresql://postgres@{ANY}:{serve(NAME)}/postgres"
+    done = subprocess.run(
+        [Path(sys.executable).with_name("resume-lab"), "verify"],
+        env=os.environ | {"DATABASE_URL": address},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"Warning: The connection to {ANY} is encrypted, but nobody has")
 
 
 def test_this_machine_needs_no_tls(serve: Serve, server18: EmbeddedServer) -> None:
