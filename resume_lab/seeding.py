@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 
 from resume_lab.config import AppEnv, Settings
 from resume_lab.database import copy
+from resume_lab.database.disk import check_space, seed_bytes
 from resume_lab.database.failures import translated_errors
 from resume_lab.database.indexes import drop_vector_indexes, raw_connection
 from resume_lab.database.interrupt import interruptible
@@ -163,6 +164,7 @@ def _load(
     if present >= rows:
         return SeedReport(model, 0, present, 0.0, 0.0)
     added = rows - present
+    check_space(connection, seed_bytes(added, EMBEDDING_DIM), f"Seeding {added:,} rows")
     set_aside = drop_vector_indexes(connection)
     start = time.perf_counter()
     first_id = _reserve_ids(connection, added)

@@ -16,8 +16,8 @@ from sqlalchemy.orm import Session
 
 from resume_lab.database import schema
 from resume_lab.database.base import Base
-from resume_lab.database.indexes import quoted
-from resume_lab.database.indexes import raw_connection
+from resume_lab.database.failures import explained
+from resume_lab.database.indexes import quoted, raw_connection
 from resume_lab.database.models import EMBEDDING_DIM, ChunkEmbedding, DocumentChunk, QueryLog
 from resume_lab.database.pgvector_version import check_version
 from resume_lab.database.verification import Check, Verification
@@ -84,7 +84,8 @@ def _hint(error: sa.exc.SQLAlchemyError) -> str:
             return "Grant this role SELECT, INSERT, UPDATE and DELETE on the three tables."
         case "25006":
             return "The server is read-only: connect to the primary."
-    return "Read the server's log for more."
+    meant = explained(error)
+    return (meant and meant.hint) or "Read the server's log for more."
 
 
 def _server_version(connection: Connection) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import struct
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -50,7 +51,7 @@ def copy_rows(
         sql.Identifier(*table), sql.SQL(", ").join(map(sql.Identifier, columns))
     )
     stream = _Stream(connection, batches)
-    with translated_driver_errors(), connection.cursor() as cursor:
+    with translated_driver_errors(), _last_words(), connection.cursor() as cursor:
         try:
             cursor.copy_expert(statement, stream, size=_READ_BYTES)
         except psycopg2.Error:
@@ -58,6 +59,30 @@ def copy_rows(
                 raise stream.error from None
             raise
         return int(cursor.rowcount)
+
+
+@contextlib.contextmanager
+def _last_words() -> Iterator[None]:
+    """Raise what a server says before it dies during a COPY, not that the connection is gone.
+
+    psycopg2 meets both: it raises the second, and prints the first through sys.excepthook.
+    """
+    printed: list[psycopg2.Error] = []
+    before = sys.excepthook
+
+    def hook(kind: Any, error: BaseException, traceback: Any) -> None:
+        if isinstance(error, SystemError) and isinstance(error.__cause__, psycopg2.Error):
+            printed.append(error.__cause__)
+        else:
+            before(kind, error, traceback)
+
+    sys.excepthook = hook
+    try:
+        yield
+    except psycopg2.Error as error:
+        raise (printed or [error])[0] from None
+    finally:
+        sys.excepthook = before
 
 
 class _Stream:

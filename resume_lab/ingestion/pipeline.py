@@ -151,7 +151,11 @@ class _Run:
     ) -> IngestReport:
         start = time.perf_counter()
         self._report = replace(self._report, name=name, problems=found.problems)
-        with self._timed("look up"), self._engine.connect() as connection:
+        with (
+            self._timed("look up"),
+            translated_errors(self._engine),
+            self._engine.connect() as connection,
+        ):
             self._stored = store.stored_files(connection, f"{name}/")
             self._known = store.known_texts(connection, self._embedder.model)
         batches = read_batches(found.files, self._stored, self._chunking, self._embedder.model)

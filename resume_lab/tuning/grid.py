@@ -47,13 +47,14 @@ def tune_grid(
     """
     start = time.perf_counter()
     run = run or Run()
-    with ending(run):
+    with ending(run, engine):
         check_options(target_recall, None, rounds, 0)
         seed = whole(seed, "seed", least=0, error=ExperimentError)
         grid = _grid(workload, lists, probes)
         asked = {"grid": [(index.lists, wanted) for index, wanted in grid], "rounds": rounds}
         run.check(runs.fingerprint(workload, asked | {"storage": Storage(storage).value}))
-        with scratch_copy(engine, workload.vectors, storage=Storage(storage)) as scratch:
+        storage = Storage(storage)
+        with scratch_copy(engine, workload.vectors, storage=storage, indexes=1) as scratch:
             place = environment(scratch, in_turn(rounds))
             sweeps = []
             for index, wanted in tqdm(grid, desc="indexes", unit="index", disable=not progress):

@@ -12,6 +12,7 @@ from numbers import Real
 from sqlalchemy.engine import Engine
 from tqdm.auto import tqdm
 
+from resume_lab.database.failures import translated_errors
 from resume_lab.database.indexes import IVFFlat
 from resume_lab.errors import DatabaseError, ExperimentError, LabError, leaving
 from resume_lab.given import whole, wholes
@@ -67,7 +68,7 @@ def tune(
     """
     start = time.perf_counter()
     run = run or Run()
-    with ending(run), _said(progress) as say:
+    with ending(run, engine), _said(progress) as say:
         check_options(target_recall, max_ms, rounds, rebuilds)
         seed = whole(seed, "seed", least=0, error=ExperimentError)
         choosing, confirming = workload.split()
@@ -224,10 +225,10 @@ def _left(error: LabError) -> str | None:
 
 
 @contextlib.contextmanager
-def ending(run: Run) -> Iterator[None]:
+def ending(run: Run, engine: Engine) -> Iterator[None]:
     """Say in the run how it ended if it did not finish, and in the error what it leaves."""
     try:
-        with leaving(_left):
+        with leaving(_left), translated_errors(engine):
             yield
     except KeyboardInterrupt:
         run.end(runs.INTERRUPTED)

@@ -14,6 +14,7 @@ from psycopg2 import sql
 from sqlalchemy.engine import Engine
 
 from resume_lab.database import copy
+from resume_lab.database.failures import translated_errors
 from resume_lab.database.indexes import MAX_INDEXED_DIM, literal, raw_connection
 from resume_lab.database.interrupt import interruptible
 from resume_lab.database.models import EMBEDDING_DIM, ChunkEmbedding
@@ -275,7 +276,7 @@ def stored_models(engine: Engine) -> dict[str, int]:
     """Return the rows of each embedding model in the database, most first."""
     rows = sa.func.count().label("rows")
     model = ChunkEmbedding.embedding_model
-    with engine.connect() as connection:
+    with translated_errors(engine), engine.connect() as connection:
         found = connection.execute(
             sa.select(model, rows).group_by(model).order_by(rows.desc(), model)
         )
@@ -298,7 +299,7 @@ def read_stored(
         "SELECT embedding FROM chunk_embeddings WHERE embedding_model = {} ORDER BY chunk_id"
     ).format(sql.Literal(model))
     repeatable = engine.execution_options(isolation_level="REPEATABLE READ")
-    with repeatable.connect() as connection:
+    with translated_errors(engine), repeatable.connect() as connection:
         count = connection.scalar(
             sa.select(sa.func.count()).where(ChunkEmbedding.embedding_model == model)
         )

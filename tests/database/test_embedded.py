@@ -16,7 +16,7 @@ import psutil
 import psycopg2
 import pytest
 
-from resume_lab.database import embedded
+from resume_lab.database.data_directory import MAX_SOCKET_PATH
 from resume_lab.database.embedded import EmbeddedServer, servers_in
 from resume_lab.database.server_programs import binaries
 from resume_lab.database.server_settings import GIB, server_settings
@@ -55,7 +55,7 @@ def make(tmp_path: Path, initialised: Path) -> Iterator[Make]:
         server = EmbeddedServer(tmp_path / folder, extra_settings=QUICK)
         if not fresh:
             server.lab_dir.mkdir(parents=True)
-            subprocess.run(["cp", "-a", str(initialised), str(server.data_dir)], check=True)  # noqa: S607
+            subprocess.run(["cp", "-a", str(initialised), str(server.data_dir)], check=True)
         made.append(server)
         return server
 
@@ -67,7 +67,7 @@ def make(tmp_path: Path, initialised: Path) -> Iterator[Make]:
 
 def answer(server: EmbeddedServer, statement: str = "SELECT 1") -> object:
     url = server.url()
-    connection = psycopg2.connect(host=url.query["host"], user=url.username, dbname=url.database)
+    connection = psycopg2.connect(**url.query, user=url.username, dbname=url.database)
     try:
         with connection.cursor() as cursor:
             cursor.execute(statement)
@@ -265,7 +265,7 @@ def test_a_pid_file_whose_pid_lives_on_as_another_program_does_not_matter(make: 
     pid_file = server.data_dir / "postmaster.pid"
     left = pid_file.read_text().splitlines()
     server.stop()
-    other = subprocess.Popen(["sleep", "60"])  # noqa: S607
+    other = subprocess.Popen(["sleep", "60"])
     try:
         pid_file.write_text("\n".join([str(other.pid), *left[1:]]) + "\n")
         assert not server.status().running
@@ -320,7 +320,7 @@ def test_a_path_too_long_for_a_socket_gets_one_elsewhere(make: Make) -> None:
     server = make("long" * 30)
     server.use()
     socket = Path(str(server.url().query["host"]))
-    assert len(os.fsencode(socket / ".s.PGSQL.5432")) <= embedded.MAX_SOCKET_PATH
+    assert len(os.fsencode(socket / ".s.PGSQL.5432")) <= MAX_SOCKET_PATH
     assert stat.S_IMODE(socket.stat().st_mode) == 0o700
     assert answer(server) == 1
     server.stop()
@@ -347,6 +347,17 @@ def test_only_its_owner_reaches_the_server_and_no_network_does(make: Make) -> No
     listening = [c for c in postmaster.net_connections("inet") if c.status == psutil.CONN_LISTEN]
     assert listening == []
     assert answer(server, "SHOW unix_socket_permissions") == "0700"
+
+
+def test_a_port_in_the_environment_does_not_move_it(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = make()
+    monkeypatch.setenv("PGPORT", "6000")
+    server.use()
+    assert answer(server) == 1
+    monkeypatch.delenv("PGPORT")
+    assert answer(server) == 1
 
 
 def test_postgresql_16_works(server16: EmbeddedServer) -> None:
@@ -466,7 +477,7 @@ def test_the_settings_are_in_force(make: Make) -> None:
 
 def test_a_failing_start_shows_what_the_server_said(tmp_path: Path, initialised: Path) -> None:
     server = EmbeddedServer(tmp_path, extra_settings={"shared_buffers": "banana"})
-    subprocess.run(["cp", "-a", str(initialised), str(server.data_dir)], check=True)  # noqa: S607
+    subprocess.run(["cp", "-a", str(initialised), str(server.data_dir)], check=True)
     with pytest.raises(EmbeddedError, match="banana"):
         server.use()
     server.leave()
