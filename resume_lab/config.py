@@ -96,6 +96,17 @@ def _blank_is_none(value: object) -> object:
     return (text.strip() or None) if isinstance(text, str) else value
 
 
+def _model_server(value: object) -> object:
+    """Refuse an address with a secret in it, which every look at the settings would show."""
+    text = _blank_is_none(value)
+    if isinstance(text, str) and set(text) & set("@?#"):
+        raise ConfigError(
+            "OPENAI_BASE_URL is not an address of the form http://host:port/v1.",
+            hint="Write it without user, password, ? and #; a key goes into OPENAI_API_KEY.",
+        )
+    return text
+
+
 ModelName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 
 
@@ -161,7 +172,7 @@ class Settings(EmbeddedSettings):
     openai_api_key: Annotated[SecretStr | None, BeforeValidator(_blank_is_none)] = None
     """Key of the server that embeds and answers; blank counts as absent."""
 
-    openai_base_url: Annotated[str | None, BeforeValidator(_blank_is_none)] = None
+    openai_base_url: Annotated[str | None, BeforeValidator(_model_server)] = None
     """A server that speaks OpenAI's protocol, such as Ollama or vLLM. Absent: OpenAI's."""
 
     chat_model: ModelName = "gpt-4o-mini"

@@ -18,6 +18,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 
+from resume_lab.printable import plain
+
 
 class LabError(Exception):
     """What happened (`message`), what the database holds now (`state`), what to do next (`hint`).
@@ -32,7 +34,7 @@ class LabError(Exception):
         self.hint = hint
 
     def __str__(self) -> str:
-        return "\n".join(part for part in (self.message, self.state, self.hint) if part)
+        return plain("\n".join(part for part in (self.message, self.state, self.hint) if part))
 
     def _render_traceback_(self) -> list[str]:
         """Show one readable error in a notebook: IPython calls this instead of its traceback."""

@@ -110,6 +110,17 @@ def test_messages_quoted_in_troubleshooting_are_in_the_code(document: str) -> No
         assert quoted.removeprefix(".lab ").split(":")[0].split(" ...")[0] in code, quoted
 
 
+def test_each_promise_stands_beside_a_test_that_there_is() -> None:
+    section = README.partition("## What it promises\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (.+?) \| (.+) \|$", section, flags=re.M)[1:]
+    assert len(rows) >= 20
+    for promise, kept_by in rows:
+        tests = re.findall(r"\[`(test_\w+)`\]\((tests/[\w/]+\.py)\)", kept_by)
+        assert tests, promise
+        for name, path in tests:
+            assert f"def {name}(" in (ROOT / path).read_text(), name
+
+
 def test_readme_says_what_each_dependency_is_for() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     names = [re.split(r"[><=]", wanted)[0] for wanted in project["dependencies"]]

@@ -12,9 +12,19 @@ from typing import Annotated
 import typer
 
 from resume_lab import seeding
-from resume_lab.cli.console import Group, Json, Yes, confirm, print_json, progress
+from resume_lab.cli.console import (
+    Group,
+    Json,
+    Yes,
+    confirm,
+    print_json,
+    progress,
+    say,
+    show_warnings,
+)
 from resume_lab.cli.content import ask_command, ingest_command, search_command
 from resume_lab.cli.db import db
+from resume_lab.cli.roles import roles_command
 from resume_lab.cli.rollout import drift_command, rollout_command
 from resume_lab.cli.runs import runs_command
 from resume_lab.cli.sources import DEFAULT_ROWS
@@ -43,6 +53,7 @@ def main() -> None:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)
+    show_warnings()
     app(prog_name="resume-lab")
 
 
@@ -53,7 +64,7 @@ def verify_command(as_json: Json = False) -> None:
     Exit code 1 if any check failed.
     """
     verification = verify(open_engine())
-    print_json(verification.as_dict()) if as_json else typer.echo(str(verification))
+    print_json(verification.as_dict()) if as_json else say(str(verification))
     raise typer.Exit(0 if verification.passed else 1)
 
 
@@ -94,9 +105,9 @@ def migrate(
     if as_json:
         print_json({"before": before, "after": after})
     elif before == after:
-        typer.echo(f"The database is at {after or 'base'} already.")
+        say(f"The database is at {after or 'base'} already.")
     else:
-        typer.echo(f"The database went from {before or 'base'} to {after or 'base'}.")
+        say(f"The database went from {before or 'base'} to {after or 'base'}.")
 
 
 def _print_sql(to: str, *, back: bool, as_json: bool) -> None:
@@ -107,7 +118,7 @@ def _print_sql(to: str, *, back: bool, as_json: bool) -> None:
             "--sql prints the way up, not the way back.",
             hint="alembic downgrade <from>:<to> --sql prints the way back.",
         )
-    typer.echo(schema.preview_sql(to))
+    typer.echo(schema.preview_sql(to))  # to be run as it stands
 
 
 @app.command(short_help="Fill the tables with generated vectors or those of a file.")
@@ -158,7 +169,7 @@ def seed(
     if as_json:
         print_json(report.as_dict())
     else:
-        typer.echo(str(report))
+        say(str(report))
 
 
 app.command("tune", short_help="Find index settings that reach a recall, and prove them.")(
@@ -169,6 +180,9 @@ app.command("runs", short_help="List the runs of tune, or show the difference of
 )
 app.command("rollout", short_help="Write a run's recommendation as a migration.")(rollout_command)
 app.command("drift", short_help="Measure what the index in use is worth today.")(drift_command)
+app.command("roles", short_help="Show who may do what; write owner, writer and reader.")(
+    roles_command
+)
 app.command("ingest", short_help="Read a folder of Markdown into the tables.")(ingest_command)
 app.command("search", short_help="Find the passages nearest to a question.")(search_command)
 app.command("ask", short_help="Answer a question from the passages, with sources.")(ask_command)
@@ -183,14 +197,14 @@ def lab(
 ) -> None:
     """Open JupyterLab on the first notebook, with the database running for as long."""
     engine = open_engine()
-    typer.echo(f"Database: {engine.url.set(drivername='postgresql')}", err=True)
+    say(f"Database: {engine.url.set(drivername='postgresql')}", err=True)
     command = [sys.executable, "-m", "jupyterlab", f"--port={port}"]
     command += [f"--LabApp.default_url=/lab/tree/{FIRST_NOTEBOOK}", "--ServerApp.log_level=WARN"]
     if os.geteuid() == 0:
         command.append("--allow-root")
     if not browser or (sys.platform == "linux" and not os.environ.get("DISPLAY")):
         command.append("--no-browser")
-    with subprocess.Popen(command, cwd=project_root()) as jupyter:
+    with subprocess.Popen(command, cwd=project_root()) as jupyter:  # noqa: S603 - our own words, no shell
         # Ctrl-C goes to JupyterLab, which asks; this process waits for its answer.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, lambda *_: jupyter.terminate())

@@ -16,6 +16,7 @@ from resume_lab.config import AppEnv, Settings
 from resume_lab.database.connecting import UnverifiedServer
 from resume_lab.database.failures import explained
 from resume_lab.errors import ConfigError, LabError
+from resume_lab.printable import plain
 
 EXIT_INTERRUPTED = 130
 
@@ -31,22 +32,22 @@ class Group(TyperGroup):
         try:
             return super().invoke(ctx)
         except LabError as error:
-            typer.echo(f"Error: {error}", err=True)
+            say(f"Error: {error}", err=True)
             raise typer.Exit(1) from None
         except (sa.exc.SQLAlchemyError, psycopg2.Error) as error:
-            typer.echo(f"Error: {explained(error) or _first_line(error)}", err=True)
+            say(f"Error: {explained(error) or _first_line(error)}", err=True)
             raise typer.Exit(1) from None
         except BrokenPipeError:
             raise
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            typer.echo(f"Error: {where}{error.strerror or error}", err=True)
+            say(f"Error: {where}{error.strerror or error}", err=True)
             raise typer.Exit(1) from None
         except MemoryError:
-            typer.echo("Error: This machine has too little memory for that.", err=True)
+            say("Error: This machine has too little memory for that.", err=True)
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
-            typer.echo("\nInterrupted: what was not finished is undone.", err=True)
+            say("\nInterrupted: what was not finished is undone.", err=True)
             raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
@@ -80,6 +81,11 @@ def confirm(settings: Settings, what: str, yes: bool) -> None:
 def progress() -> bool:
     """Say whether somebody is there to watch a progress bar."""
     return sys.stderr.isatty()
+
+
+def say(text: str, *, err: bool = False, nl: bool = True) -> None:
+    """Print a text for a person, without what a terminal would obey: names from data are in it."""
+    typer.echo(plain(text), err=err, nl=nl)
 
 
 def print_json(value: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from resume_lab.cli.console import Json, Yes, confirm, print_json, progress
+from resume_lab.cli.console import Json, Yes, confirm, print_json, progress, say
 from resume_lab.config import Settings
 from resume_lab.errors import ConfigError, LabError
 from resume_lab.ingestion import CHUNK_SIZE, OVERLAP, ingest_content, remove_content
@@ -67,7 +67,7 @@ def ingest_command(
             )
         confirm(Settings(), f"This removes what was ingested from {name or folder}.", yes)
         files = remove_content(folder, name=name)
-        print_json({"removed": files}) if as_json else typer.echo(f"{files:,} files removed.")
+        print_json({"removed": files}) if as_json else say(f"{files:,} files removed.")
         return
     try:
         report = ingest_content(
@@ -80,9 +80,9 @@ def ingest_command(
             progress=progress(),
         )
     except KeyboardInterrupt:
-        typer.echo("\nFiles that are stored stay; the same command goes on from there.", err=True)
+        say("\nFiles that are stored stay; the same command goes on from there.", err=True)
         raise
-    print_json(report.as_dict()) if as_json else typer.echo(str(report))
+    print_json(report.as_dict()) if as_json else say(str(report))
     raise typer.Exit(0 if report.passed else 1)
 
 
@@ -112,7 +112,7 @@ def search_command(
         by=by,
         explain=explain,
     )
-    print_json(result.as_dict()) if as_json else typer.echo(str(result))
+    print_json(result.as_dict()) if as_json else say(str(result))
 
 
 def ask_command(
@@ -156,7 +156,7 @@ def ask_command(
     except LabError:
         stream.end()
         raise
-    print_json(answer.as_dict()) if as_json else typer.echo(answer.after_text())
+    print_json(answer.as_dict()) if as_json else say(answer.after_text())
 
 
 class _Stream:
@@ -167,9 +167,9 @@ class _Stream:
 
     def add(self, text: str) -> None:
         self._has_begun = True
-        typer.echo(text, nl=False)
+        say(text, nl=False)
 
     def end(self) -> None:
         """End the line that an answer broke off on, so that an error has its own."""
         if self._has_begun:
-            typer.echo("\n")
+            say("\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 import typer
 
-from resume_lab.cli.console import Json, print_json
+from resume_lab.cli.console import Json, print_json, say
 from resume_lab.config import EmbeddedSettings, Settings, lab_dir
 from resume_lab.database import EmbeddedServer
 from resume_lab.database.embedded import servers_in
@@ -20,14 +20,14 @@ db = typer.Typer(no_args_is_help=True, help="The embedded PostgreSQL: start, sto
 @db.command(short_help="Start it and keep it running until `resume-lab db stop`.")
 def start() -> None:
     """Start the embedded PostgreSQL and keep it running until `resume-lab db stop`."""
-    typer.echo(f"Running at {_plain(_embedded().start())}")
+    say(f"Running at {_plain(_embedded().start())}")
 
 
 @db.command(short_help="Stop it, whoever uses it.")
 def stop() -> None:
     """Stop the embedded PostgreSQL, every version of it, whoever uses it."""
     stopped = [found.stop() for found in servers_in(lab_dir())]
-    typer.echo("Stopped." if any(stopped) else "It was not running.")
+    say("Stopped." if any(stopped) else "It was not running.")
 
 
 @db.command(short_help="Say whether it runs; exit code 3 if it does not.")
@@ -46,9 +46,9 @@ def status(as_json: Json = False) -> None:
         )
     elif found.running:
         until = "`resume-lab db stop`" if found.kept else "its last user leaves"
-        typer.echo(f"PostgreSQL {found.version} runs (pid {found.pid}) until {until}.")
+        say(f"PostgreSQL {found.version} runs (pid {found.pid}) until {until}.")
     else:
-        typer.echo(f"PostgreSQL {found.version} is not running; it starts when needed.")
+        say(f"PostgreSQL {found.version} is not running; it starts when needed.")
     raise typer.Exit(0 if found.running else EXIT_NOT_RUNNING)
 
 
@@ -58,13 +58,13 @@ def url() -> None:
 
     Nothing is started; `resume-lab db start` does that.
     """
-    typer.echo(_plain(_embedded().url()))
+    say(_plain(_embedded().url()))
 
 
 def _embedded() -> EmbeddedServer:
     settings = EmbeddedSettings()
     if _database_url_is_set():
-        typer.echo("Note: DATABASE_URL is set, so other commands do not use this server.", err=True)
+        say("Note: DATABASE_URL is set, so other commands do not use this server.", err=True)
     return server(settings)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from resume_lab.cli.console import Json, print_json
+from resume_lab.cli.console import Json, print_json, say
 from resume_lab.config import Settings
 from resume_lab.database import open_engine
 from resume_lab.embedding import stored_model
@@ -57,12 +57,12 @@ def rollout_command(
     engine = open_engine(settings)
     planned = migration.prepare(engine, saved.result, run=saved.name, after=after, keep=keep)
     if not as_json:
-        typer.echo(_shown(planned))
+        say(_shown(planned))
     file = None if dry_run else migration.write(planned, output, after=after)
     if as_json:
         print_json(_as_dict(planned, file))
     elif file is not None:
-        typer.echo(f"\nWritten: {file}\nRead it, then {_next_step(output)}")
+        say(f"\nWritten: {file}\nRead it, then {_next_step(output)}")
 
 
 def _check_place(table: dict[str, Any] | None, output: Path | None, *, dry_run: bool) -> None:
@@ -148,5 +148,5 @@ def drift_command(
     else:
         measured = drift.stored_table(engine, model and stored_model(model))
     found = drift.measure_drift(engine, measured, n_queries=queries, k=k, target_recall=target)
-    print_json(found.as_dict()) if as_json else typer.echo(str(found))
+    print_json(found.as_dict()) if as_json else say(str(found))
     raise typer.Exit(1 if found.is_below_target else 0)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from resume_lab.cli.console import Json, print_json
+from resume_lab.cli.console import Json, print_json, say
 from resume_lab.config import Settings
 from resume_lab.errors import ConfigError
 from resume_lab.tuning import runs
@@ -35,7 +35,7 @@ def runs_command(
         if as_json:
             print_json([_listed(run) for run in found])
         else:
-            typer.echo(_list_text(found))
+            say(_list_text(found))
         return
     if len(names) != 2:
         raise ConfigError(
@@ -51,7 +51,7 @@ def runs_command(
         return
     rows = [("", first.name, second.name)]
     rows += [(line.what, _shown(line.first), _shown(line.second)) for line in lines]
-    typer.echo(_aligned(rows))
+    say(_aligned(rows))
 
 
 def _listed(run: SavedRun) -> dict[str, Any]:

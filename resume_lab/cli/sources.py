@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import typer
 from sqlalchemy.engine import Engine
 
 from resume_lab import seeding
 from resume_lab.cli.asked import Asked
-from resume_lab.cli.console import progress
+from resume_lab.cli.console import progress, say
 from resume_lab.config import AppEnv, Settings
 from resume_lab.database import schema
 from resume_lab.embedding import make_embedder, stored_model
@@ -144,6 +143,6 @@ def _seed_if_empty(settings: Settings, engine: Engine, *, to_stderr: bool) -> No
             "No embeddings are stored, and APP_ENV is prod, where none are made up.",
             hint="Give --vectors FILE or --rows N.",
         )
-    typer.echo("No embeddings are stored yet; seeding a default set.", err=to_stderr)
+    say("No embeddings are stored yet; seeding a default set.", err=to_stderr)
     report = seeding.seed(engine, rows=DEFAULT_ROWS, kind=DEFAULT_KIND, progress=progress())
-    typer.echo(str(report), err=to_stderr)
+    say(str(report), err=to_stderr)

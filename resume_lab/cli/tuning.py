@@ -13,7 +13,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from resume_lab.cli.asked import Asked
-from resume_lab.cli.console import print_json, progress
+from resume_lab.cli.console import print_json, progress, say
 from resume_lab.cli.sources import (
     DEFAULT_KIND,
     DEFAULT_ROWS,
@@ -204,10 +204,10 @@ def tune_command(
     try:
         result = _tuned(engine, workload, asked, run)
     except (KeyboardInterrupt, LabError, SQLAlchemyError):
-        typer.echo(f"\nTo go on: resume-lab tune --resume {run.name}", err=True)
+        say(f"\nTo go on: resume-lab tune --resume {run.name}", err=True)
         raise
     _deliver(result, json_file, html_file)
-    typer.echo(f"Run: {run.name}", err=to_stderr)
+    say(f"Run: {run.name}", err=to_stderr)
 
 
 def _resumed(folder: Path, name: str, given: Asked) -> Asked:
@@ -277,14 +277,14 @@ def _deliver(result: TuningResult, json_file: Path | None, html_file: Path | Non
     if to_stderr:
         print_json(result.as_dict())
     else:
-        typer.echo(text_table(result))
+        say(text_table(result))
         if result.recommendation is not None:
-            typer.echo(_how_to_use(result.recommendation))
+            say(_how_to_use(result.recommendation))
     if html_file is not None:
-        typer.echo(f"Report: {write_html(result, html_file)}", err=to_stderr)
+        say(f"Report: {write_html(result, html_file)}", err=to_stderr)
     if json_file is not None and json_file != TERMINAL:
         _write_json(result, json_file)
-        typer.echo(f"JSON: {json_file.resolve()}")
+        say(f"JSON: {json_file.resolve()}")
 
 
 def _how_to_use(recommendation: Recommendation) -> str:

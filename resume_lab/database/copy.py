@@ -31,6 +31,11 @@ TRAILER = struct.pack(">h", -1)
 NULL = struct.pack(">i", -1)
 _READ_BYTES = 1 << 20
 
+_HELD = ("pg_temp", "lab_rows_to_insert")
+_HOLD = sql.SQL("CREATE TEMPORARY TABLE {held} AS SELECT {columns} FROM {table} WITH NO DATA")
+_INSERT_HELD = sql.SQL("INSERT INTO {table} ({columns}) SELECT {columns} FROM {held}")
+_DROP_HELD = sql.SQL("DROP TABLE {held}")
+
 T = TypeVar("T")
 
 Column = NDArray[Any] | bytes
@@ -45,8 +50,32 @@ def copy_rows(
 ) -> int:
     """Stream encoded batches into `table` (schema and name, or name); return the rows written.
 
-    Runs in the connection's transaction; memory holds one batch at a time.
+    Runs in the connection's transaction; memory holds one batch at a time. Where row level security
+    holds this role PostgreSQL takes no COPY, so the rows go through a temporary table.
     """
+    names = {
+        "table": sql.Identifier(*table),
+        "held": sql.Identifier(*_HELD),
+        "columns": sql.SQL(", ").join(map(sql.Identifier, columns)),
+    }
+    with translated_driver_errors(), connection.cursor() as cursor:
+        cursor.execute("SELECT row_security_active(%s)", [names["table"].as_string(cursor)])
+        if cursor.fetchone() == (False,):
+            return _copy(connection, table, columns, batches)
+        cursor.execute(_HOLD.format(**names))
+        _copy(connection, _HELD, columns, batches)
+        cursor.execute(_INSERT_HELD.format(**names))
+        rows = int(cursor.rowcount)
+        cursor.execute(_DROP_HELD.format(**names))
+        return rows
+
+
+def _copy(
+    connection: RawConnection,
+    table: Sequence[str],
+    columns: Sequence[str],
+    batches: Iterable[bytes],
+) -> int:
     statement = sql.SQL("COPY {} ({}) FROM STDIN (FORMAT binary)").format(
         sql.Identifier(*table), sql.SQL(", ").join(map(sql.Identifier, columns))
     )

@@ -36,9 +36,9 @@ class Leases:
     def make(self) -> None:
         """Make the folder and the files; raises EmbeddedError."""
         with explained_file_errors(self._lab_dir):
-            self._lab_dir.mkdir(parents=True, exist_ok=True)
-            self._lock_file.open("a").close()
-            self._lease_file.open("a").close()
+            self._lab_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock_file.touch(mode=0o600)
+            self._lease_file.touch(mode=0o600)
 
     @contextlib.contextmanager
     def exclusive(self) -> Iterator[None]:

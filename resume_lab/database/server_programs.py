@@ -50,7 +50,7 @@ def server_user() -> tuple[str, int]:
     """Return the name and the id of the user that a server runs as, who owns its data."""
     uid = os.geteuid()
     if uid == 0:
-        _distribution().ensure_user_exists(SYSTEM_USER)
+        _make_system_user()
         uid = pwd.getpwnam(SYSTEM_USER).pw_uid
     try:
         return pwd.getpwuid(uid).pw_name, uid
@@ -58,11 +58,23 @@ def server_user() -> tuple[str, int]:
         return str(uid), uid
 
 
+def _make_system_user() -> None:
+    try:
+        _distribution().ensure_user_exists(SYSTEM_USER)
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = str(getattr(error, "stderr", None) or error).strip()
+        raise EmbeddedError(
+            f"The system user {SYSTEM_USER} cannot be made: {said}",
+            hint=f"Run `useradd {SYSTEM_USER}` as root (it is often in /usr/sbin), or do not "
+            "work as root.",
+        ) from None
+
+
 def give_to_system_user(folder: Path, version: int) -> None:
     """Let the system user own `folder` and reach it, if this process is root."""
     if os.geteuid() != 0:
         return
-    _distribution().ensure_user_exists(SYSTEM_USER)
+    _make_system_user()
     shutil.chown(folder, SYSTEM_USER, SYSTEM_USER)
     open_folders_above(folder, version)
 

@@ -6,6 +6,8 @@ import html
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from resume_lab.printable import printable
+
 
 @dataclass(frozen=True)
 class Check:
@@ -38,9 +40,11 @@ class Verification:
         lines = []
         for check in self.checks:
             mark = "passed" if check.passed else "FAILED"
-            lines.append(f"{mark}  {check.name:<30} {check.ms:8.1f} ms  {check.detail}")
+            lines.append(
+                f"{mark}  {printable(check.name):<30} {check.ms:8.1f} ms  {printable(check.detail)}"
+            )
             if not check.passed and check.hint:
-                lines.append(f"        -> {check.hint}")
+                lines.append(f"        -> {printable(check.hint)}")
         return "\n".join([*lines, self._summary()])
 
     def _summary(self) -> str:
@@ -50,11 +54,11 @@ class Verification:
     def _repr_html_(self) -> str:
         left = "style='text-align:left'"
         rows = "".join(
-            f"<tr><th scope='row' {left}>{html.escape(check.name)}</th>"
+            f"<tr><th scope='row' {left}>{_escaped(check.name)}</th>"
             f"<td>{'passed' if check.passed else '<b>FAILED</b>'}</td>"
             f"<td style='text-align:right'>{check.ms:.1f}</td>"
-            f"<td {left}>{html.escape(check.detail)}"
-            + (f"<br><i>{html.escape(check.hint)}</i>" if not check.passed and check.hint else "")
+            f"<td {left}>{_escaped(check.detail)}"
+            + (f"<br><i>{_escaped(check.hint)}</i>" if not check.passed and check.hint else "")
             + "</td></tr>"
             for check in self.checks
         )
@@ -64,3 +68,7 @@ class Verification:
             f"<th scope='col'>ms</th><th scope='col' {left}>what was seen</th></tr></thead>"
             f"<tbody>{rows}</tbody></table>"
         )
+
+
+def _escaped(text: str) -> str:
+    return html.escape(printable(text))

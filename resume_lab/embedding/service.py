@@ -40,7 +40,7 @@ _UNREADABLE = (ValueError, OverflowError, RecursionError)
 """What the client raises for JSON that is none, or holds huge numbers or deep nesting."""
 
 _LONG_KEY = 12
-_KEY_START = 6
+_KEY_PART = 6
 _REFUSALS = {
     401: ("refused the key", "Set OPENAI_API_KEY to a key that is valid there."),
     403: ("does not allow this key to do that", "Take another key or another model."),
@@ -179,14 +179,17 @@ def _said(error: openai.APIError) -> str:
 def _one_line(text: str, key: str) -> str:
     """Return `text` without line breaks, control characters and the key, cut to 300 characters.
 
-    Servers repeat a long key in part or in small letters too: what begins like it goes as well.
+    Servers repeat a long key in part or in small letters too: a word goes from where six characters
+    of the key begin. Those of its start, such as sk-pro, count at the start of a word only.
     """
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     if key != NO_KEY:
         line = line.replace(key, "[key]")
         if len(key) >= _LONG_KEY:
-            start = re.escape(key[:_KEY_START])
-            line = re.sub(rf"(?<!\w){start}\S*", "[key]", line, flags=re.IGNORECASE)
+            parts = [re.escape(key[at : at + _KEY_PART]) for at in range(len(key) - _KEY_PART + 1)]
+            starts, others = "|".join(parts[:_KEY_PART]), "|".join(parts[_KEY_PART:])
+            pattern = rf"(?:(?<!\w)(?:{starts})|{others})\S*"
+            line = re.sub(pattern, "[key]", line, flags=re.IGNORECASE)
     return line if len(line) <= _MESSAGE_CHARS else line[: _MESSAGE_CHARS - 3] + "..."
 
 

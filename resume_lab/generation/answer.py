@@ -7,8 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from resume_lab.generation.plain import plain
-from resume_lab.printable import printable
+from resume_lab.printable import plain, printable
 from resume_lab.retrieval.hit import Hit
 
 PASSAGES = "passages"

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from resume_lab.config import Settings
 from resume_lab.errors import ServiceError
 from resume_lab.generation.answer import Answer, joined, says_unknown
+from resume_lab.generation.characters import WholeCharacters
 from resume_lab.generation.citations import CitationFilter
-from resume_lab.generation.plain import WholeCharacters, plain
 from resume_lab.generation.prompt import fitting, messages
+from resume_lab.printable import plain
 from resume_lab.retrieval.hit import SearchResult, excerpt
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from resume_lab.config import Settings
 from resume_lab.embedding.embedder import LEXICAL_MODEL
 from resume_lab.generation.answer import PASSAGES, UNKNOWN, Answer, source_line
-from resume_lab.generation.plain import plain
 from resume_lab.ingestion.details import details
+from resume_lab.printable import plain
 from resume_lab.retrieval import Hit, SearchResult
 
 MIN_SCORE = 0.12

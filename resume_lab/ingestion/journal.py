@@ -36,7 +36,7 @@ class Journal:
         name = hashlib.sha256(model.encode()).hexdigest()[:16]
         self._own = folder / f"{name}-{os.getpid()}-{uuid4().hex}.vectors"
         with _explained(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._others = {path: _read(path) for path in folder.glob(f"{name}-*.vectors")}
             self._own.touch()  # a folder that cannot be written is noticed before anything is paid
         self._kept = {key: v for vectors in self._others.values() for key, v in vectors.items()}

@@ -11,6 +11,7 @@ import ipywidgets as widgets
 
 from resume_lab.database.indexes import IVFFlat
 from resume_lab.errors import ExperimentError
+from resume_lab.printable import plain
 from resume_lab.report import facts
 from resume_lab.report.forecast import Surface, share
 from resume_lab.report.paper import ACCENT, Picture
@@ -157,8 +158,12 @@ def _start(surface: Surface) -> tuple[int, int]:
 
 def _as_html(pairs: Sequence[tuple[str, str]]) -> str:
     cells = "".join(
-        f'<div style="margin: 0 2em .4em 0"><div style="opacity: .7">{html.escape(name)}</div>'
-        f"<b>{html.escape(value)}</b></div>"
+        f'<div style="margin: 0 2em .4em 0"><div style="opacity: .7">{_escaped(name)}</div>'
+        f"<b>{_escaped(value)}</b></div>"
         for name, value in pairs
     )
     return f'<div style="display: flex; flex-wrap: wrap; line-height: 1.4">{cells}</div>'
+
+
+def _escaped(text: str) -> str:
+    return html.escape(plain(text))

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 from resume_lab.errors import DataError
 from resume_lab.files import replace_file
+from resume_lab.printable import plain
 from resume_lab.report import facts, sentences
 from resume_lab.report.forecast import Surface
 from resume_lab.report.shown import measured_figures, predicted_figures
@@ -25,6 +27,7 @@ def html_report(result: TuningResult) -> str:
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_shown,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -79,6 +82,12 @@ def _reached(result: TuningResult) -> bool:
     if target is not None:
         return any(point.meets(target) for point in result.points)
     return max_ms is None or any(p.latency.p50_ms <= max_ms for p in facts.compared(result))
+
+
+def _shown(value: Any) -> Any:
+    """Take out of a text from data what is not seen, or turns the direction of what is."""
+    is_text = isinstance(value, str) and not isinstance(value, Markup)
+    return plain(value) if is_text else value
 
 
 def _cell(value: float | None, decimals: int = 2) -> str:

@@ -16,6 +16,8 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from resume_lab.printable import plain, printable
+
 INK, MUTED, FAINT, ACCENT = "#1f2328", "#57606a", "#e4e7eb", "#b3261e"
 FRONTIER = "#c9cfd6"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
@@ -112,7 +114,7 @@ def canvas(
     height_in = above_in + axes_in + below_in
     figure = Picture(figsize=(9, height_in), facecolor="white")
     top = 1 - 0.1 / height_in
-    figure.text(0.01, top, title, fontsize=13.5, fontweight="bold", va="top")
+    figure.text(0.01, top, printable(title), fontsize=13.5, fontweight="bold", va="top")
     figure.text(
         0.01, top - 0.3 / height_in, "\n".join(lines), fontsize=9.5, color=MUTED, va="top",
         linespacing=1.4,
@@ -172,7 +174,7 @@ def key(label: str, look: Look) -> Line2D:
     """Return the sample of a look for the legend."""
     return Line2D(
         [], [], color=look.color, linestyle=look.dash, linewidth=1.4, marker=look.marker,
-        markersize=6.5, label=label,
+        markersize=6.5, label=plain(label),
     )  # fmt: skip
 
 
@@ -188,5 +190,5 @@ def legend(axes: Axes, handles: Sequence[Line2D], *, gap_in: float = 0.62) -> No
 
 
 def wrap(text: str, width: int, *, most: int) -> list[str]:
-    """Break a text into lines, at most so many."""
-    return textwrap.wrap(text, width, max_lines=most, placeholder=" …")
+    """Break a text into lines, at most so many; what no font can show is left out."""
+    return textwrap.wrap(printable(text), width, max_lines=most, placeholder=" …")

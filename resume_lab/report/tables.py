@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 from pandas.io.formats.style import Styler
 
+from resume_lab.printable import plain
 from resume_lab.report import facts, sentences
 from resume_lab.report.forecast import Surface
 from resume_lab.tuning.predict import Prediction
@@ -30,6 +31,8 @@ TABLE_CSS: list[Any] = [
         "props": "text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums",
     },
 ]
+NO_FORMULAS = "mathjax_ignore"
+"""Class of a table whose $ are no mathematics to a notebook."""
 
 Format = str | Callable[[Any], str]
 
@@ -45,13 +48,21 @@ def points_frame(result: TuningResult) -> pd.DataFrame:
 def frame_table(
     frame: pd.DataFrame, caption: str, formats: Mapping[str, Format] | None = None
 ) -> Styler:
-    """Return a frame as a notebook table; cells and caption are escaped, lines of it kept.
+    """Return a frame as a notebook table; all of its texts are escaped, lines of the caption kept.
 
     `formats` gives the format string or function of a column; a missing value shows as a dash.
     """
-    styler = frame.style.format(dict(formats or {}), na_rep=facts.MISSING, escape="html")
+    styler = frame.map(_shown).style.format(
+        dict(formats or {}), na_rep=facts.MISSING, escape="html"
+    )
+    styler = styler.format_index(lambda name: html.escape(str(_shown(name))), axis="columns")
     styler = styler.hide(axis="index").set_table_styles(TABLE_CSS)
-    return styler.set_caption(html.escape(caption).replace("\n", "<br>"))
+    styler = styler.set_table_attributes(f'class="{NO_FORMULAS}"')
+    return styler.set_caption(html.escape(plain(caption)).replace("\n", "<br>"))
+
+
+def _shown(value: Any) -> Any:
+    return plain(value) if isinstance(value, str) else value
 
 
 def points_table(result: TuningResult) -> Styler:

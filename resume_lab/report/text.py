@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 
+from resume_lab.printable import plain
 from resume_lab.report import facts, sentences
 from resume_lab.report.forecast import Forecast, Surface
 from resume_lab.report.tables import mark
@@ -20,7 +21,7 @@ Row = list[str]
 def text_table(result: TuningResult) -> str:
     """Return what was predicted, measured and decided as plain text, at most 100 columns wide."""
     parts = [_head(result), *_predicted(result), _measured(result), _verdict(result)]
-    return _ascii("\n\n".join("\n".join(part) for part in parts if part))
+    return plain(_ascii("\n\n".join("\n".join(part) for part in parts if part)))
 
 
 def _head(result: TuningResult) -> list[str]:

@@ -95,20 +95,24 @@ class SearchResult:
         left = "style='text-align:left'"
         head = "".join(f"<th scope='col' {left}>{name}</th>" for name in ("", "score", "chunk"))
         rows = "".join(
-            f"<tr><td>{number}</td><td>{_score(hit)}</td><td {left}><b>{html.escape(hit.place)}</b>"
-            f"<br>{html.escape(hit.excerpt)}</td></tr>"
+            f"<tr><td>{number}</td><td>{_score(hit)}</td><td {left}><b>{_escaped(hit.place)}</b>"
+            f"<br>{_escaped(hit.excerpt)}</td></tr>"
             for number, hit in enumerate(self, 1)
         )
-        caption = html.escape(self.question) if self else html.escape(self.note or _NOTHING)
+        caption = _escaped(self.question if self else self.note or _NOTHING)
         said = "".join(
-            f"<p>{html.escape(text)}</p>"
+            f"<p>{_escaped(text)}</p>"
             for text in (_FUSED if self._is_fused else None, self.explanation)
             if text
         )
-        return (
-            f"<table><caption {left}>{caption}</caption><thead><tr>{head}</tr></thead>"
-            f"<tbody>{rows}</tbody></table>{said}"
+        return (  # the class keeps $ from being mathematics to a notebook
+            f"<table class='mathjax_ignore'><caption {left}>{caption}</caption>"
+            f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{said}"
         )
+
+
+def _escaped(text: str) -> str:
+    return html.escape(printable(text))
 
 
 def excerpt(text: str) -> str:

@@ -14,6 +14,8 @@ from resume_lab.tuning.plans import parse
 FEW_ROWS = 2_000
 """Where a filter leaves no more, all of them are compared: that is exact, and takes some 12 ms."""
 
+_READABLE = "SELECT count(*) FROM (SELECT FROM document_chunks LIMIT %s) AS readable"
+
 
 @dataclass(frozen=True)
 class Route:
@@ -43,12 +45,23 @@ class Route:
 
 
 def find_route(cursor: Cursor, query: Query) -> Route:
-    """Look up the tuned index of the model and, under a filter, whether few rows are left."""
+    """Look up the tuned index of the model and, under a filter, whether few rows are left.
+
+    Row level security is a filter, too: it hides rows after the index has found them.
+    """
     tuned = find_tuned(cursor, query.model)
-    if tuned is None or not query.is_filtered:
+    if tuned is None or not (query.is_filtered or tuned.is_secured):
         return Route(tuned)
-    matching = _count(cursor, query, at_most=FEW_ROWS + 1)
+    few = _count if query.is_filtered else _count_readable
+    matching = few(cursor, query, at_most=FEW_ROWS + 1)
     return Route(tuned, matching if matching <= FEW_ROWS else None)
+
+
+def _count_readable(cursor: Cursor, _query: Query, at_most: int) -> int:
+    """Count the chunks that this role may read, of which a model embedded some or all."""
+    cursor.execute(_READABLE, [at_most])
+    ((count,),) = cursor.fetchall()
+    return int(count)
 
 
 def _count(cursor: Cursor, query: Query, at_most: int | None = None) -> int:
@@ -60,10 +73,15 @@ def _count(cursor: Cursor, query: Query, at_most: int | None = None) -> int:
 def explain(cursor: Cursor, query: Query, route: Route) -> str:
     """Say what was done with the vector, and why; asks PostgreSQL for its plan."""
     matching = "that match the filter " if query.is_filtered else ""
+    is_secured = route.tuned is not None and route.tuned.is_secured
+    if is_secured:
+        matching = f"that this role may read {'and ' if matching else ''}{matching}"
     if route.tuned is None:
         rows = _count(cursor, query)
         return f"Exact: no tuned index for {query.model}; {rows:,} rows {matching}were compared."
     if route.few is not None:
+        if not query.is_filtered:
+            return f"Exact: this role may read only {route.few:,} chunks."
         return f"Exact: only {route.few:,} rows match the filter."
     index, finding = route.tuned.name(cursor), route.tuned.finding
     if index is None:
@@ -74,7 +92,7 @@ def explain(cursor: Cursor, query: Query, route: Route) -> str:
     if not plan.uses(index):
         return f"PostgreSQL did not take the tuned index {index} but {plan.summary}."
     when = f"when it was tuned, on {finding.rows:,} rows"
-    if query.is_filtered:
+    if query.is_filtered or is_secured:
         when = f"{when} without a filter"
     wanted = query.parameters["n_vectors"]
     needs = "".join(f", {name} {value}" for name, value in finding.needs.items())

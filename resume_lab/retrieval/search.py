@@ -231,6 +231,14 @@ def _check_embedded(engine: Engine, model: str) -> None:
             "SELECT embedding_model, count(*) FROM chunk_embeddings GROUP BY 1 ORDER BY 1"
         )
         stored = [f"{printable(name)} ({count:,})" for name, count in cursor.fetchall()]
+        cursor.execute("SELECT row_security_active('chunk_embeddings')")
+        is_secured = cursor.fetchone() == (True,)
+    if not stored and is_secured:
+        raise DataError(
+            "No chunk is stored, or none that this role may read.",
+            hint="An administrator lets it read a source: `resume-lab roles --let ROLE --read "
+            "NAME`.",
+        )
     if not stored:
         raise DataError("No chunk is stored yet.", hint="Run `resume-lab ingest FOLDER` first.")
     more = ", ..." if len(stored) > _SHOWN_MODELS else ""

@@ -15,7 +15,7 @@ _COMMENTS = """
 SELECT indexrelid, (
     SELECT description FROM pg_description
     WHERE objoid = indexrelid AND classoid = 'pg_class'::regclass AND objsubid = 0
-)
+), row_security_active(indrelid)
 FROM pg_index WHERE indrelid = 'chunk_embeddings'::regclass AND indisvalid AND indpred IS NOT NULL
 """
 _NAME = "SELECT relname FROM pg_class WHERE oid = %s"
@@ -23,10 +23,11 @@ _NAME = "SELECT relname FROM pg_class WHERE oid = %s"
 
 @dataclass(frozen=True)
 class Tuned:
-    """A tuned index and its finding."""
+    """A tuned index and its finding; `is_secured` where this role may not read every row."""
 
     oid: int
     finding: Finding
+    is_secured: bool
 
     @property
     def settings(self) -> dict[str, str]:
@@ -52,10 +53,10 @@ def find_tuned(cursor: Cursor, model: str) -> Tuned | None:
     """Return the newest valid index with a finding for the rows of `model`."""
     where = f"embedding_model = {literal(model)}"
     cursor.execute(_COMMENTS)
-    for oid, comment in sorted(cursor.fetchall(), reverse=True):
+    for oid, comment, is_secured in sorted(cursor.fetchall(), reverse=True):
         finding = _finding(comment)
         if finding and finding.where == where and finding.distance == "cosine":
-            return Tuned(oid, finding)
+            return Tuned(oid, finding, is_secured)
     return None
 
 

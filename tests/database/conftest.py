@@ -40,7 +40,7 @@ def snapshot() -> Callable[[Engine], dict[str, object]]:
         seen: dict[str, object] = {}
         with engine.connect() as connection:
             for table in ("document_chunks", "chunk_embeddings", "query_logs"):
-                seen[table] = connection.scalar(sa.text(f"SELECT count(*) FROM {table}"))  # noqa: S608
+                seen[table] = connection.scalar(sa.text(f"SELECT count(*) FROM {table}"))
             sequences = sa.text("SELECT sequencename, last_value FROM pg_sequences ORDER BY 1")
             seen["sequences"] = [tuple(row) for row in connection.execute(sequences)]
             indexes = sa.text(

@@ -144,7 +144,7 @@ def test_operator_and_operator_class_belong_together(distance: str, empty_databa
             "FROM generate_series(1, 6) n",
         )
         execute(connection, IVFFlat(1).ddl(("t",), "v", distance, name="i"))
-        query = f"SELECT n FROM t ORDER BY v {DISTANCES[distance].operator} '[1,2]' LIMIT 3"  # noqa: S608
+        query = f"SELECT n FROM t ORDER BY v {DISTANCES[distance].operator} '[1,2]' LIMIT 3"
         exact = connection.scalars(sa.text(query)).all()
         execute(connection, "SET LOCAL enable_seqscan = off")
         plan = "\n".join(connection.scalars(sa.text(f"EXPLAIN {query}")).all())

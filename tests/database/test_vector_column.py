@@ -146,7 +146,7 @@ def test_a_column_of_another_type_is_refused(cursor: Any, of: str) -> None:
     ],
 )  # fmt: skip
 def test_the_view_that_is_advised_makes_a_vector_column(cursor: Any, of: str, value: str) -> None:
-    cursor.execute(f"CREATE TABLE t (c {of}); INSERT INTO t VALUES ('{value}')")  # noqa: S608
+    cursor.execute(f"CREATE TABLE t (c {of}); INSERT INTO t VALUES ('{value}')")
     error = refusal(cursor, "t", "c")
     assert f"t.c is of type {of}, not vector." in error.message
     view = error.hint.partition(": ")[2].partition(";")[0]

@@ -168,7 +168,7 @@ def test_no_text_leaves_its_brackets(cursor: Any, text: str, end: str) -> None:
         cursor.connection.rollback()
         return
     for before, there in (("false AND", 0), ("true OR", ROWS + 1)):
-        cursor.execute(f"SELECT count(*) FROM items WHERE {before} (\n{where}\n)")  # noqa: S608
+        cursor.execute(f"SELECT count(*) FROM items WHERE {before} (\n{where}\n)")
         assert cursor.fetchall() == [(there,)]
 
 

@@ -28,7 +28,7 @@ def items(database: Engine) -> Engine:
     run(
         database,
         "CREATE TABLE items (id int PRIMARY KEY, v vector(8))",
-        f"SELECT setseed(0.5); INSERT INTO items SELECT n, ARRAY[{eight}]::vector "  # noqa: S608
+        f"SELECT setseed(0.5); INSERT INTO items SELECT n, ARRAY[{eight}]::vector "
         f"FROM generate_series(1, {ROWS}) n",
         "CREATE INDEX items_v ON items USING ivfflat (v vector_l2_ops) WITH (lists = 12)",
     )

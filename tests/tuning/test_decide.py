@@ -108,7 +108,7 @@ def test_the_statements_run_on_the_real_table_whatever_the_model_is_called(
                 "WHERE indexrelid::regclass::text LIKE 'lab_ivfflat_%'"
             )
             ((predicate,),) = cursor.fetchall()
-            cursor.execute(f"SELECT embedding_model FROM chunk_embeddings WHERE {predicate}")  # noqa: S608
+            cursor.execute(f"SELECT embedding_model FROM chunk_embeddings WHERE {predicate}")
             assert cursor.fetchall() == [(model,)]
             cursor.execute(found.query_settings)
             cursor.execute("SHOW ivfflat.probes")

@@ -78,7 +78,7 @@ def test_recall_is_that_of_the_same_index_asked_in_sql(
         built = trial.build(scratch, clustered, IVFFlat(40))
         (found,), _ = measure_in_turn(scratch, clustered, [(built, 3)], rounds=1)
         hits = 0
-        statement = f"SELECT id FROM {scratch.schema}.items ORDER BY embedding <=> %s LIMIT 10"  # noqa: S608
+        statement = f"SELECT id FROM {scratch.schema}.items ORDER BY embedding <=> %s LIMIT 10"
         with (
             scratch.engine.begin() as connection,
             raw_connection(connection).cursor() as cursor,

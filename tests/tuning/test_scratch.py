@@ -99,7 +99,7 @@ def test_the_copy_equals_the_array_and_id_is_the_row(database: Engine) -> None:
         )
         assert np.array_equal(copy.read_vectors(raw, query, 3000, 5), vectors)
         ids = connection.execute(
-            sa.text(f"SELECT min(id), max(id), count(DISTINCT id) FROM {scratch.schema}.items")  # noqa: S608
+            sa.text(f"SELECT min(id), max(id), count(DISTINCT id) FROM {scratch.schema}.items")
         ).one()
         assert tuple(ids) == (0, 2999, 3000)
 

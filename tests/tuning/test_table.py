@@ -266,7 +266,7 @@ def test_select_and_create_on_the_database_are_all_that_is_needed(
     )
     found = read_table(reader, ITEMS)
     with scratch_copy(reader, found.vectors) as scratch, reader.connect() as connection:
-        rows = connection.scalar(sa.text(f"SELECT count(*) FROM {scratch.schema}.items"))  # noqa: S608
+        rows = connection.scalar(sa.text(f"SELECT count(*) FROM {scratch.schema}.items"))
         assert rows == len(found.vectors)
         with pytest.raises(sa.exc.ProgrammingError, match="permission denied"):
             connection.execute(sa.text("DELETE FROM items"))

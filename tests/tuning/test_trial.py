@@ -34,7 +34,7 @@ def indexes(scratch: Scratch) -> set[str]:
 def alone(scratch: Scratch, clustered: Workload, built: BuiltIndex, probes: int) -> np.ndarray:
     """Ask in plain SQL with every other index really gone, then undo it."""
     found = np.full((len(clustered.queries), 10), -1)
-    statement = f"SELECT id FROM {scratch.schema}.items ORDER BY embedding <=> %s LIMIT 10"  # noqa: S608
+    statement = f"SELECT id FROM {scratch.schema}.items ORDER BY embedding <=> %s LIMIT 10"
     with scratch.engine.connect() as connection, raw_connection(connection).cursor() as cursor:
         for name in indexes(scratch) - {built.name}:
             cursor.execute(f"DROP INDEX {scratch.schema}.{name}")

@@ -1,19 +1,10 @@
-"""Text of documents and models, made safe to show on a terminal."""
+"""Whole characters from a stream that cuts some in two."""
 
 from __future__ import annotations
 
 import re
-import unicodedata
 
 _FIRST_HALF = re.compile(r"[\ud800-\udbff]\Z")
-
-
-def plain(text: str) -> str:
-    """Return the printable characters, lines and tabs; every other kind of space becomes one.
-
-    Nothing stays that a terminal obeys, that turns the direction of text, or that is not seen.
-    """
-    return "".join(c if c in "\n\t" or c.isprintable() else _space(c) for c in text)
 
 
 class WholeCharacters:
@@ -37,7 +28,3 @@ class WholeCharacters:
 
 def _joined(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
-def _space(character: str) -> str:
-    return " " if unicodedata.category(character).startswith("Z") else ""
