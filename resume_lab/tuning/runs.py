@@ -1,18 +1,21 @@
 """Runs kept in a folder: what was measured, step by step, so that one can be resumed or compared.
 
 Each run is a folder of `.lab/runs`: `run.json` says what was asked and how it ended, `steps.jsonl`
-holds each finished step on a line, `result.json` the whole result.
+holds each finished step on a line, `result.json` the whole result. Who works on a run holds a lock
+on its folder, which dies with the process: so a killed run is told from one that goes on.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import hashlib
 import json
 import os
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from resume_lab.errors import DataError, ExperimentError
-from resume_lab.files import replace_file
+from resume_lab.files import new_draft, replace_file
 from resume_lab.tuning.results import Exact, Latency, Point, TuningResult
 from resume_lab.tuning.workload import Workload
 
@@ -47,8 +50,9 @@ class SavedRun:
 class Run:
     """A run under way. Without a folder its steps are not kept."""
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, lock: int | None = None) -> None:
         self._folder = folder
+        self._lock = lock
         self._steps: dict[str, Any] = {}
         if folder is not None:
             self._steps = _read_steps(folder / _STEPS)
@@ -73,7 +77,7 @@ class Run:
         """Keep the outcome of a step; it is on the disk when this returns."""
         self._steps[key] = outcome
         if self._folder is not None:
-            with (self._folder / _STEPS).open("a") as file:
+            with _explained(self._folder), (self._folder / _STEPS).open("a") as file:
                 file.write(json.dumps({"step": key, "outcome": outcome}) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
@@ -89,45 +93,70 @@ class Run:
     def finish(self, result: TuningResult) -> None:
         """Keep the result; the run is finished."""
         if self._folder is not None:
-            _write(self._folder / _RESULT, result.as_dict())
+            with _explained(self._folder):
+                _write(self._folder / _RESULT, result.as_dict())
             self.end(FINISHED)
 
     def end(self, status: str) -> None:
         """Say how the run ended."""
+        self.mark(status)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def mark(self, status: str) -> None:
+        """Say where the run stands."""
         if self._folder is not None:
             head = _read(self._folder / _HEAD)
-            _write(self._folder / _HEAD, head | {"status": status})
+            with _explained(self._folder):
+                _write(self._folder / _HEAD, head | {"status": status})
 
 
 def start(folder: Path, *, label: str, options: dict[str, Any]) -> Run:
     """Begin a run in a folder of its own under `folder`."""
     now = datetime.now(UTC)
     own = folder / f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    started = now.isoformat(timespec="seconds")
+    head = {"label": label, "started": started, "status": RUNNING, "options": options}
     try:
-        own.mkdir(parents=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft = new_draft(folder)
+        draft.mkdir()
+        lock = _try_lock(draft)
+        _write(draft / _HEAD, head)
+        draft.rename(own)
     except OSError as error:
         raise DataError(
             f"Runs cannot be kept in {folder}: {error.strerror or error}.",
             hint="Set LAB_DIR to a folder that is yours.",
         ) from None
-    started = now.isoformat(timespec="seconds")
-    head = {"label": label, "started": started, "status": RUNNING, "options": options}
-    _write(own / _HEAD, head)
-    return Run(own)
+    return Run(own, lock)
 
 
 def resume(folder: Path, name: str) -> Run:
     """Take up a run that did not finish."""
     check_unfinished(load(folder, name))
-    run = Run(folder / name)
-    run.end(RUNNING)
+    lock = _try_lock(folder / name)
+    if lock is None:
+        raise _going_on(name)
+    run = Run(folder / name, lock)
+    run.mark(RUNNING)
     return run
 
 
 def check_unfinished(run: SavedRun) -> None:
-    """Raise ExperimentError if there is nothing left to resume."""
+    """Raise ExperimentError if there is nothing to resume, or somebody is at it."""
     if run.status == FINISHED:
         raise ExperimentError(f"Run {run.name} has finished; there is nothing to resume.")
+    if run.status == RUNNING:
+        raise _going_on(run.name)
+
+
+def _going_on(name: str) -> ExperimentError:
+    return ExperimentError(
+        f"Run {name} is going on in another process.",
+        hint="Wait for its end, or start a new run without --resume.",
+    )
 
 
 def load(folder: Path, name: str | None = None) -> SavedRun:
@@ -170,6 +199,8 @@ def _saved(folder: Path) -> SavedRun:
     head = _read(folder / _HEAD)
     if missing := {"status", "label", "started", "options"} - set(head):
         raise DataError(f"{folder / _HEAD} lacks {', '.join(sorted(missing))}.")
+    if head["status"] == RUNNING and not _is_locked(folder):
+        head["status"] = INTERRUPTED  # killed: it could not say so itself
     result = _read(folder / _RESULT) if head["status"] == FINISHED else None
     steps = len(_read_steps(folder / _STEPS))
     return SavedRun(
@@ -181,6 +212,26 @@ def _saved(folder: Path) -> SavedRun:
         steps,
         result,
     )
+
+
+def _try_lock(folder: Path, how: int = fcntl.LOCK_EX) -> int | None:
+    """Return an open descriptor that holds the lock of a run, None if another one does."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except OSError:
+        pass  # a file system without locks
+    return descriptor
+
+
+def _is_locked(folder: Path) -> bool:
+    descriptor = _try_lock(folder, fcntl.LOCK_SH)
+    if descriptor is not None:
+        os.close(descriptor)
+    return descriptor is None
 
 
 def _read_steps(path: Path) -> dict[str, Any]:
@@ -212,6 +263,18 @@ def _read(path: Path) -> Any:
 
 def _write(path: Path, value: Any) -> None:
     replace_file(path, json.dumps(value, indent=1) + "\n")
+
+
+@contextlib.contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"{folder} cannot be written: {error.strerror or error}.",
+            state="The steps kept before are there still.",
+            hint=f"Make room there, then: resume-lab tune --resume {folder.name}",
+        ) from None
 
 
 def plain(record: Any) -> Any:

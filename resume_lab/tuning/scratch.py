@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from uuid import uuid4
 
 import numpy as np
@@ -20,18 +19,35 @@ from psycopg2.errors import InsufficientPrivilege, UndefinedObject
 from sqlalchemy.engine import Connection, Engine
 
 from resume_lab.database import copy
-from resume_lab.database.indexes import execute, raw_connection
+from resume_lab.database.disk import check_space, scratch_bytes
+from resume_lab.database.indexes import execute, quoted, raw_connection
 from resume_lab.database.interrupt import interruptible
 from resume_lab.database.schema import LAB_PREFIX
 from resume_lab.errors import DatabaseError
+from resume_lab.given import Choice
 
 SCHEMA_PREFIX = f"{LAB_PREFIX}scratch_"
 TABLE = "items"
 COLUMN = "embedding"
+INDEXES = 3
+"""Indexes that the tuner has on the copy at a time, at most."""
+
 _BATCH_ROWS = 1024
 
+# The server goes on with the statement of a killed client, such as a build, and the drop would
+# wait for it. Nobody else works in there.
+_END_SESSIONS = sa.text("""
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+WHERE pid <> pg_backend_pid() AND pg_has_role(usesysid, 'USAGE') AND pid IN (
+    SELECT pid FROM pg_locks JOIN pg_class c ON c.oid = relation
+    WHERE c.relnamespace = to_regnamespace(:schema) AND database = (
+        SELECT oid FROM pg_database WHERE datname = current_database()
+    )
+)
+""")
 
-class Storage(StrEnum):
+
+class Storage(Choice):
     """Where the table keeps vectors: beside it, in TOAST (pgvector's default), or in its rows."""
 
     EXTERNAL = "external"
@@ -56,13 +72,22 @@ class Scratch:
 
 @contextlib.contextmanager
 def scratch_copy(
-    engine: Engine, vectors: NDArray[np.float32], *, storage: Storage = Storage.EXTERNAL
+    engine: Engine,
+    vectors: NDArray[np.float32],
+    *,
+    storage: Storage = Storage.EXTERNAL,
+    indexes: int = INDEXES,
 ) -> Iterator[Scratch]:
-    """Copy `vectors`, shape (n_rows, dim), to a scratch table; drop it at the end."""
+    """Copy `vectors`, shape (n_rows, dim), to a scratch table; drop it at the end.
+
+    Raises DatabaseError where the disk has no room for that and so many `indexes` at a time.
+    """
     rows, dim = vectors.shape
     autocommit = engine.execution_options(isolation_level="AUTOCOMMIT")
     with autocommit.connect() as owner:
         drop_abandoned(owner)
+        needed = scratch_bytes(rows, dim, indexes)
+        check_space(owner, needed, f"A copy of {rows:,} vectors, with the indexes on it,")
         schema = f"{SCHEMA_PREFIX}{uuid4().hex[:12]}"
         _try_lock(owner, schema)
         try:
@@ -88,6 +113,7 @@ def drop_abandoned(connection: Connection) -> list[str]:
     dropped = []
     for name in names:
         if _try_lock(connection, name):
+            connection.execute(_END_SESSIONS, {"schema": name})
             execute(connection, _drop_statement(name))
             _unlock(connection, name)
             dropped.append(name)
@@ -155,10 +181,11 @@ def _create(connection: Connection, statement: sql.Composed) -> None:
             ) from None
         if not isinstance(error.__cause__, InsufficientPrivilege):
             raise
-        to = f'DATABASE "{connection.engine.url.database}" TO "{connection.engine.url.username}"'
+        url = connection.engine.url
+        database, role = (quoted(n) if n else "..." for n in (url.database, url.username))
         raise DatabaseError(
             "This role may not create a schema, which experiments need for their copy.",
-            hint=f"Let the owner run: GRANT CREATE ON {to};",
+            hint=f"Let the owner run: GRANT CREATE ON DATABASE {database} TO {role};",
         ) from None
 
 
