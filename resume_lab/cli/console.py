@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 from resume_lab.config import AppEnv, Settings
 from resume_lab.database.connecting import UnverifiedServer
 from resume_lab.database.failures import explained
+from resume_lab.database.interrupt import was_interrupted
 from resume_lab.errors import ConfigError, LabError
 from resume_lab.printable import plain
 
@@ -46,7 +47,9 @@ class Group(TyperGroup):
         except MemoryError:
             say("Error: This machine has too little memory for that.", err=True)
             raise typer.Exit(1) from None
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, AssertionError) as error:
+            if not was_interrupted(error):
+                raise
             say("\nInterrupted: what was not finished is undone.", err=True)
             raise typer.Exit(EXIT_INTERRUPTED) from None
 

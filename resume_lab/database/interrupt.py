@@ -58,6 +58,16 @@ def _cancel(connection: RawConnection, work: Future[T]) -> None:
         _cancelled.discard(connection)
 
 
+def was_interrupted(error: BaseException) -> bool:
+    """Say whether an interrupt is behind an error.
+
+    SQLAlchemy, interrupted at the end of a commit, fails an assertion of its own.
+    """
+    if isinstance(error, AssertionError):
+        return isinstance(error.__context__, KeyboardInterrupt)
+    return isinstance(error, KeyboardInterrupt)
+
+
 def is_cancelled(connection: RawConnection) -> bool:
     """Say whether an interrupt is ending the work on `connection`.
 

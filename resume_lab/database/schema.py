@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -26,6 +28,7 @@ from resume_lab.database.connecting import refuse_transaction_pooler
 from resume_lab.database.locks import advisory_holders
 from resume_lab.database.models import EMBEDDING_INDEX
 from resume_lab.errors import ConnectionFailed, LabError, SchemaError
+from resume_lab.files import replace_file
 
 LAB_PREFIX = "lab_"
 """Indexes and schemas of experiments start with this; migrations leave them alone."""
@@ -162,27 +165,30 @@ def write_revision(
     """
     with _command_errors(), _unwritable(file or versions_folder()):
         script = ScriptDirectory.from_config(_config())
-        script.messaging_opts = {"quiet": True}
+        now = datetime.now().replace(microsecond=0)
         if file is None:
-            made = script.generate_revision(
-                revision, title, upgrades=upgrade, downgrades=downgrade, imports=""
+            date = {"year": now.year, "month": now.month, "day": now.day}
+            slug = "_".join(re.findall(r"\w+", title)).lower()
+            name = script.file_template % {"rev": revision, "slug": slug, **date}
+            file = Path(script.versions, f"{name}.py")
+        with tempfile.TemporaryDirectory() as folder:
+            draft = Path(folder, file.name)
+            util.template_to_file(
+                Path(script.dir, "script.py.mako"),
+                draft,
+                "utf-8",
+                message=title,
+                up_revision=revision,
+                down_revision=after or script.get_current_head(),
+                create_date=now,
+                comma=util.format_as_comma,
+                branch_labels=None,
+                depends_on=None,
+                upgrades=upgrade,
+                downgrades=downgrade,
+                imports="",
             )
-            return Path(made.path if made is not None else script.versions)
-        util.template_to_file(
-            Path(script.dir, "script.py.mako"),
-            file,
-            "utf-8",
-            message=title,
-            up_revision=revision,
-            down_revision=after or script.get_current_head(),
-            create_date=datetime.now().replace(microsecond=0),
-            comma=util.format_as_comma,
-            branch_labels=None,
-            depends_on=None,
-            upgrades=upgrade,
-            downgrades=downgrade,
-            imports="",
-        )
+            replace_file(file, draft.read_text(encoding="utf-8"))
         return file
 
 

@@ -38,6 +38,7 @@ def server_settings(memory_bytes: int, cores: int, free_disk_bytes: int) -> dict
         "max_parallel_maintenance_workers": str(cores),
         "max_parallel_workers_per_gather": str(max(1, cores // 2)),
         "jit": "off",
+        "client_connection_check_interval": "1s",  # or it works on for a killed client
         "log_min_error_statement": "panic",  # statements hold people's texts
     }
 

@@ -14,6 +14,7 @@ from tqdm.auto import tqdm
 
 from resume_lab.database.failures import translated_errors
 from resume_lab.database.indexes import IVFFlat
+from resume_lab.database.interrupt import was_interrupted
 from resume_lab.errors import DatabaseError, ExperimentError, LabError, leaving
 from resume_lab.given import whole, wholes
 from resume_lab.tuning import runs
@@ -230,9 +231,6 @@ def ending(run: Run, engine: Engine) -> Iterator[None]:
     try:
         with leaving(_left), translated_errors(engine):
             yield
-    except KeyboardInterrupt:
-        run.end(runs.INTERRUPTED)
-        raise
-    except BaseException:
-        run.end(runs.FAILED)
+    except BaseException as error:
+        run.end(runs.INTERRUPTED if was_interrupted(error) else runs.FAILED)
         raise

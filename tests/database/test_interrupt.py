@@ -7,8 +7,11 @@ import time
 import psycopg2
 import pytest
 import sqlalchemy as sa
+import typer
 from sqlalchemy.engine import Engine
+from typer.testing import CliRunner
 
+from resume_lab.cli.console import EXIT_INTERRUPTED, Group
 from resume_lab.database.indexes import raw_connection
 from resume_lab.database.interrupt import interruptible, is_cancelled
 
@@ -101,3 +104,38 @@ def test_further_interrupts_neither_stop_the_cancelling_nor_leave_a_trace() -> N
     assert connection.cancels >= 4
     assert connection.ended.is_set()
     assert not is_cancelled(connection)
+
+
+def test_the_server_does_not_work_on_for_a_killed_client(
+    empty_database: Engine, start_python
+) -> None:
+    url = empty_database.url.set(drivername="postgresql").render_as_string()
+    process = start_python(SLEEP, url)
+    wait_for_sleepers(empty_database, 1, within_s=30)
+    process.kill()
+    process.communicate()
+    wait_for_sleepers(empty_database, 0, within_s=20)
+
+
+def test_an_interrupt_in_the_middle_of_a_commit_is_an_interrupt(
+    empty_database: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = typer.Typer(cls=Group)
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    @app.command()
+    def commit() -> None:
+        with empty_database.begin() as connection:
+            connection.execute(sa.text("SELECT 1"))
+            ended = sa.engine.base.RootTransaction
+            monkeypatch.setattr(ended, "_deactivate_from_connection", interrupted)
+
+    @app.command()
+    def other() -> None: ...
+
+    done = CliRunner().invoke(app, ["commit"])
+    monkeypatch.undo()
+    assert done.exit_code == EXIT_INTERRUPTED, done.exception
+    assert "Interrupted" in done.stderr
