@@ -26,6 +26,8 @@ def replace_file(target: Path, text: str) -> None:
     draft = new_draft(target.parent)
     try:
         draft.write_text(text, encoding="utf-8")
+        if target.exists():
+            shutil.copymode(target, draft)
         with draft.open("rb") as file:
             os.fsync(file.fileno())  # or a crash of the machine could leave it empty
         draft.replace(target)

@@ -164,8 +164,8 @@ def _load(
     if present >= rows:
         return SeedReport(model, 0, present, 0.0, 0.0)
     added = rows - present
-    check_space(connection, seed_bytes(added, EMBEDDING_DIM), f"Seeding {added:,} rows")
     set_aside = drop_vector_indexes(connection)
+    _check_space(connection, added, len(set_aside))
     start = time.perf_counter()
     first_id = _reserve_ids(connection, added)
     raw = raw_connection(connection)
@@ -180,6 +180,13 @@ def _load(
         index.rebuild(connection, EMBEDDING_DIM)
     connection.execute(sa.text("ANALYZE document_chunks, chunk_embeddings"))
     return SeedReport(model, added, present, loaded - start, time.perf_counter() - loaded)
+
+
+def _check_space(connection: Connection, added: int, indexes: int) -> None:
+    """Refuse a load that the disk has no room for, the rebuild of `indexes` on all rows with it."""
+    every = connection.scalar(sa.select(sa.func.count()).select_from(ChunkEmbedding)) or 0
+    needed = seed_bytes(added, EMBEDDING_DIM, present=every, indexes=indexes)
+    check_space(connection, needed, f"Seeding {added:,} rows")
 
 
 def _lock(connection: Connection) -> None:

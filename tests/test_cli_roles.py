@@ -177,7 +177,10 @@ def test_a_role_is_let_to_read_a_source(roles: Run, database: Engine, versions: 
         (("--let", READER), "--let and --read need each other."),
         (("--row-security",), "--row-security needs --write or --sql."),
         (("--write", "--sql"), "exclude each other"),
-        (("--let", "nobody", "--read", "content"), 'role "nobody" does not exist'),
+        (
+            ("--let", "nobody", "--read", "content"),
+            "There is no role nobody.\nNothing was changed.\nCorrect the name",
+        ),
         (("--let", READER, "--read", "x" * 60), "longer than the 63 bytes"),
     ],
 )

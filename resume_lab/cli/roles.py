@@ -12,7 +12,7 @@ from resume_lab.database import open_engine, role_migration
 from resume_lab.database.failures import translated_errors
 from resume_lab.database.role_migration import RoleMigration
 from resume_lab.database.role_rights import find_rights
-from resume_lab.database.row_security import let_read, taking_back
+from resume_lab.database.row_security import let_read, still_lacking, taking_back
 from resume_lab.errors import ConfigError
 
 
@@ -68,12 +68,14 @@ def roles_command(
 def _let(engine: Engine, role: str, source: str, *, as_json: bool) -> None:
     with translated_errors(engine), engine.begin() as connection:
         statements = let_read(connection, role, source)
+        lacking = still_lacking(connection, role, source)
     back = taking_back(role, source)
     if as_json:
-        print_json({"done": list(statements), "way_back": back})
+        print_json({"done": list(statements), "way_back": back, "lacking": list(lacking)})
     else:
         done = "".join(f"{statement};\n" for statement in statements)
-        say(f"{done}-- The way back:\n-- {back};")
+        notes = "".join(f"\n-- {sentence}" for sentence in lacking)
+        say(f"{done}-- The way back:\n-- {back};{notes}")
 
 
 def _write(planned: RoleMigration, *, only_sql: bool, as_json: bool) -> None:

@@ -12,7 +12,7 @@ import queue
 import struct
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -96,22 +96,49 @@ def _last_words() -> Iterator[None]:
 
     psycopg2 meets both: it raises the second, and prints the first through sys.excepthook.
     """
-    printed: list[psycopg2.Error] = []
-    before = sys.excepthook
-
-    def hook(kind: Any, error: BaseException, traceback: Any) -> None:
-        if isinstance(error, SystemError) and isinstance(error.__cause__, psycopg2.Error):
-            printed.append(error.__cause__)
-        else:
-            before(kind, error, traceback)
-
-    sys.excepthook = hook
+    printed = _LastWords.listen()
     try:
         yield
     except psycopg2.Error as error:
         raise (printed or [error])[0] from None
     finally:
-        sys.excepthook = before
+        _LastWords.leave()
+
+
+class _LastWords:
+    """The hook that hears them, there while any thread copies; each thread hears its own."""
+
+    _lock = threading.Lock()
+    _listening = 0
+    _before: Callable[..., object] = sys.excepthook
+    _own = threading.local()
+
+    @classmethod
+    def listen(cls) -> list[psycopg2.Error]:
+        printed: list[psycopg2.Error] = []
+        cls._own.printed = printed
+        with cls._lock:
+            if cls._listening == 0:
+                cls._before, sys.excepthook = sys.excepthook, cls._hook
+            cls._listening += 1
+        return printed
+
+    @classmethod
+    def leave(cls) -> None:
+        cls._own.printed = None
+        with cls._lock:
+            cls._listening -= 1
+            if cls._listening == 0:
+                sys.excepthook = cls._before
+
+    @classmethod
+    def _hook(cls, kind: Any, error: BaseException, traceback: Any) -> None:
+        printed = getattr(cls._own, "printed", None)
+        said = error.__cause__ if isinstance(error, SystemError) else None
+        if printed is not None and isinstance(said, psycopg2.Error):
+            printed.append(said)
+        else:
+            cls._before(kind, error, traceback)
 
 
 class _Stream:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -23,9 +24,13 @@ _LOG_PER_VECTOR = 1.1
 """Of a scratch copy, measured at 384, 1000 and 1536 dimensions: 1.1 to 1.4, and 1.1."""
 
 
-def seed_bytes(rows: int, dim: int) -> int:
-    """Return what seeding `rows` more vectors takes at most while it goes on."""
-    return rows * _MEASURED_ROW_BYTES + _sort_bytes(rows, dim)
+def seed_bytes(rows: int, dim: int, *, present: int = 0, indexes: int = 1) -> int:
+    """Return what seeding `rows` more vectors takes at most while it goes on.
+
+    The `indexes` are built anew on these rows and those `present`; the old ones go at the end.
+    """
+    again = indexes * index_bytes(present, dim) + max(0, indexes - 1) * index_bytes(rows, dim)
+    return rows * _MEASURED_ROW_BYTES + again + _sort_bytes(present + rows, dim)
 
 
 def scratch_bytes(rows: int, dim: int, indexes: int) -> int:
@@ -77,9 +82,12 @@ def is_here(url: sa.URL, folder: Path, started: int) -> bool:
     A loopback address may be a tunnel to another machine or a container, where the folder of this
     name is another one: there postmaster.pid has to name the server.
     """
-    host = url.query.get("hostaddr") or url.host or url.query.get("host", "/")
+    host = (
+        *(url.query.get("hostaddr"), os.environ.get("PGHOSTADDR")),
+        *(url.host, url.query.get("host"), os.environ.get("PGHOST"), "/"),
+    )
     try:
-        by_socket = str(host).startswith("/") and folder.is_dir()
+        by_socket = str(next(filter(None, host))).startswith("/") and folder.is_dir()
         return by_socket or (is_local(url) and _runs_in(folder, started))
     except OSError:
         return False

@@ -213,7 +213,8 @@ def _holding(engine: Engine | None, error: BaseException | None) -> list[Holder]
 
 def _locked_out(holding: list[Holder], *, concurrently: bool) -> DatabaseError:
     held_by = "".join(f"\n  {holder}" for holder in holding)
-    end = f", or end it: SELECT pg_terminate_backend({holding[0].pid});" if holding else "."
+    first = holding[0] if holding and (concurrently or holding[0].modes) else None
+    end = f", or end it: SELECT pg_terminate_backend({first.pid});" if first else "."
     close = f"Commit or close it (an open transaction in a notebook?){end}"
     if concurrently:
         return SchemaError(

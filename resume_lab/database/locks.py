@@ -20,18 +20,20 @@ SELECT a.pid, a.usename, a.application_name, a.state,
     round(extract(epoch FROM clock_timestamp() - a.xact_start)) AS open_s, held.modes
 FROM pg_stat_activity a LEFT JOIN (
     SELECT l.pid, string_agg(DISTINCT l.mode, ', ' ORDER BY l.mode) AS modes
-    FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+    FROM pg_locks l LEFT JOIN pg_index i ON i.indexrelid = l.relation
     WHERE l.locktype = 'relation' AND l.granted
         AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-        AND c.relnamespace = ANY (
-            SELECT oid FROM pg_namespace WHERE nspname = ANY (current_schemas(false))
+        AND coalesce(i.indrelid, l.relation) IN (
+            SELECT to_regclass(name) FROM unnest(ARRAY[
+                'document_chunks', 'chunk_embeddings', 'query_logs', 'alembic_version'
+            ]) AS name
         )
     GROUP BY l.pid
 ) AS held USING (pid)
 WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
     AND coalesce(a.backend_type, 'client backend') = 'client backend'
     AND a.pid IN (SELECT pid FROM pg_locks WHERE granted AND {lock})
-ORDER BY held.modes IS NULL, a.xact_start LIMIT :shown
+ORDER BY held.modes IS NULL, held.modes = 'AccessShareLock', a.xact_start LIMIT :shown
 """
 _HOLDERS = sa.text(_SESSIONS.format(lock="locktype = 'virtualxid'"))
 _ADVISORY_HOLDERS = sa.text(
@@ -44,7 +46,10 @@ _ADVISORY_HOLDERS = sa.text(
 
 @dataclass(frozen=True)
 class Holder:
-    """A session that holds locks; `open_s` is the age of its transaction, `modes` its locks."""
+    """A session in the way: `open_s` is the age of its transaction, `modes` its locks on tables.
+
+    Only the tables of this project are looked at; None is a session without a lock on them.
+    """
 
     pid: int
     user: str

@@ -103,6 +103,12 @@ def find_place(connection: Connection) -> Place:
             "?options=-c%20search_path%3DNAME at the end of DATABASE_URL.",
         )
     schemas = connection.execute(sa.text(_SCHEMAS)).one()
+    for name in (schemas.own, schemas.vector, *(row.owner for row in found)):
+        if name is not None and not name.isprintable():
+            raise SchemaError(
+                f"The name {name!r} holds a character that cannot be written into a migration.",
+                hint="Rename that schema or role first: ALTER ... RENAME TO ...;",
+            )
     return Place(
         schemas.own,
         schemas.vector,

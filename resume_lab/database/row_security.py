@@ -13,11 +13,10 @@ from collections.abc import Iterator
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from resume_lab.database.indexes import execute, quoted
+from resume_lab.database.indexes import MAX_NAME_BYTES, execute, quoted
 from resume_lab.database.roles import OWNER, READER, READS, TABLES, WRITER
 from resume_lab.errors import ConfigError
 
-MAX_NAME_BYTES = 63
 OFF, ON, FORCED = "off", "on", "forced"
 
 _CHUNKS, _EMBEDDINGS, _LOGS = TABLES
@@ -46,6 +45,7 @@ def forth(schema: str) -> Iterator[str]:
     """Return the statements that make the policies and force them on everybody."""
     for name, table, rule in _POLICIES:
         chunks = _in(schema, _CHUNKS)
+        yield f"DROP POLICY IF EXISTS {name} ON {_in(schema, table)}"  # of one undone by hand
         yield f"CREATE POLICY {name} ON {_in(schema, table)} {rule.format(chunks=chunks)}"
     for table in TABLES:
         yield f"ALTER TABLE {_in(schema, table)} ENABLE ROW LEVEL SECURITY"
@@ -98,18 +98,54 @@ def let_read(connection: Connection, role: str, source: str) -> tuple[str, ...]:
     """Let a role read a source, and return the statements that did it.
 
     The role of the source is made where there is none. Raises ConfigError for a name that
-    PostgreSQL would cut, DatabaseError.
+    PostgreSQL would cut and for a role that is not there, DatabaseError.
     """
     name = source_role(source)
     _check_name(role)
-    known = connection.scalar(
-        sa.text("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = :name)"), {"name": name}
-    )
-    made = () if known else (f"CREATE ROLE {quoted(name)} NOLOGIN",)
+    if not _is_role(connection, role):
+        raise ConfigError(
+            f"There is no role {role}.",
+            state="Nothing was changed.",
+            hint="Correct the name, or make it: "
+            f"CREATE ROLE {quoted(role)} LOGIN IN ROLE {READER};",
+        )
+    made = () if _is_role(connection, name) else (f"CREATE ROLE {quoted(name)} NOLOGIN",)
     statements = (*made, f"GRANT {quoted(name)} TO {quoted(role)}")
     for statement in statements:
         execute(connection, statement)
     return statements
+
+
+def still_lacking(connection: Connection, role: str, source: str) -> tuple[str, ...]:
+    """Say what else a role lacks to read a source and no other, a sentence each."""
+    lacking = []
+    if not _is_role(connection, READER):
+        lacking.append(f"There is no {READER} yet: `resume-lab roles --write` writes it.")
+    elif not _is_member(connection, role, READER):
+        lacking.append(f"It is no reader yet: GRANT {READER} TO {quoted(role)};")
+    if set(state(connection).values()) != {FORCED}:
+        lacking.append(
+            "Row level security is off, so a reader reads everything: "
+            "`resume-lab roles --write --row-security` writes it."
+        )
+    stored = sa.text(
+        "SELECT EXISTS (SELECT FROM document_chunks "
+        "WHERE starts_with(source_file || '/', :source || '/'))"
+    )
+    cleaned = source.strip().rstrip("/")
+    if not connection.scalar(stored, {"source": cleaned}):
+        lacking.append(f"Nothing is stored under {cleaned}/ yet, or this role does not see it.")
+    return tuple(lacking)
+
+
+def _is_role(connection: Connection, name: str) -> bool:
+    known = sa.text("SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = :name)")
+    return bool(connection.scalar(known, {"name": name}))
+
+
+def _is_member(connection: Connection, role: str, of: str) -> bool:
+    member = sa.text("SELECT pg_has_role(:role, :of, 'MEMBER')")
+    return bool(connection.scalar(member, {"role": role, "of": of}))
 
 
 def taking_back(role: str, source: str) -> str:

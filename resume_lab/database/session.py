@@ -20,6 +20,14 @@ from resume_lab.database.no_connection import connection_failed
 # Rows are sent as UTF-8, which a database of another encoding converts when it is told so.
 _OPTIONS = {"application_name": "resume_lab", "client_encoding": "utf8"}
 
+# A host that falls silent is noticed within a minute, also while a statement is cancelled.
+_TCP = {
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "60000",
+}
+
 LOAD_LOCK_WAIT = "30s"
 """How long a load waits for a table that another session has locked."""
 
@@ -66,7 +74,11 @@ def engine_for(url: sa.URL, **options: Any) -> Engine:
         hide_parameters=True,
         pool_pre_ping=True,
         pool_reset_on_return=None,  # _reset does it
-        connect_args={**_OPTIONS, **timeout_option(url)},
+        connect_args={
+            **{name: value for name, value in _TCP.items() if name not in url.query},
+            **_OPTIONS,
+            **timeout_option(url),
+        },
         **{"poolclass": ConnectionPool, **options},
     )
     prepare(engine)

@@ -237,7 +237,7 @@ def _check_embedded(engine: Engine, model: str) -> None:
         raise DataError(
             "No chunk is stored, or none that this role may read.",
             hint="An administrator lets it read a source: `resume-lab roles --let ROLE --read "
-            "NAME`.",
+            "NAME`, and GRANT resume_lab_reader TO ROLE;",
         )
     if not stored:
         raise DataError("No chunk is stored yet.", hint="Run `resume-lab ingest FOLDER` first.")

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from resume_lab.database.failures import translated_errors
 from resume_lab.database.indexes import IVFFlat
 from resume_lab.database.interrupt import was_interrupted
-from resume_lab.errors import DatabaseError, ExperimentError, LabError, leaving
+from resume_lab.errors import DatabaseError, DataError, ExperimentError, LabError, leaving
 from resume_lab.given import whole, wholes
 from resume_lab.tuning import runs
 from resume_lab.tuning.aims import PRIOR, Aim, RecallAim, TimeAim
@@ -232,5 +232,6 @@ def ending(run: Run, engine: Engine) -> Iterator[None]:
         with leaving(_left), translated_errors(engine):
             yield
     except BaseException as error:
-        run.end(runs.INTERRUPTED if was_interrupted(error) else runs.FAILED)
+        with contextlib.suppress(DataError):  # what happened first is what to tell
+            run.end(runs.INTERRUPTED if was_interrupted(error) else runs.FAILED)
         raise

@@ -15,6 +15,7 @@ import json
 import os
 import re
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,6 +33,10 @@ RUNNING, INTERRUPTED, FAILED, FINISHED = "running", "interrupted", "failed", "fi
 
 _HEAD, _STEPS, _RESULT = "run.json", "steps.jsonl", "result.json"
 _NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
+
+
+LOOK_S = 1.0
+"""Who only looks at a run holds its lock for a moment; longer is somebody who works on it."""
 
 
 @dataclass(frozen=True)
@@ -99,10 +104,12 @@ class Run:
 
     def end(self, status: str) -> None:
         """Say how the run ended."""
-        self.mark(status)
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        try:
+            self.mark(status)
+        finally:
+            if self._lock is not None:
+                os.close(self._lock)
+                self._lock = None
 
     def mark(self, status: str) -> None:
         """Say where the run stands."""
@@ -136,9 +143,11 @@ def start(folder: Path, *, label: str, options: dict[str, Any]) -> Run:
 def resume(folder: Path, name: str) -> Run:
     """Take up a run that did not finish."""
     check_unfinished(load(folder, name))
-    lock = _try_lock(folder / name)
-    if lock is None:
-        raise _going_on(name)
+    deadline = time.monotonic() + LOOK_S
+    while (lock := _try_lock(folder / name)) is None:
+        if time.monotonic() > deadline:
+            raise _going_on(name)
+        time.sleep(0.02)
     run = Run(folder / name, lock)
     run.mark(RUNNING)
     return run

@@ -15,7 +15,7 @@ import numpy as np
 import sqlalchemy as sa
 from numpy.typing import NDArray
 from psycopg2 import sql
-from psycopg2.errors import InsufficientPrivilege, UndefinedObject
+from psycopg2.errors import InsufficientPrivilege, LockNotAvailable, UndefinedObject
 from sqlalchemy.engine import Connection, Engine
 
 from resume_lab.database import copy
@@ -35,10 +35,11 @@ INDEXES = 3
 _BATCH_ROWS = 1024
 
 # The server goes on with the statement of a killed client, such as a build, and the drop would
-# wait for it. Nobody else works in there.
+# wait for it. Others only read there, as a backup does: they are waited for, and not for long.
 _END_SESSIONS = sa.text("""
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-WHERE pid <> pg_backend_pid() AND pg_has_role(usesysid, 'USAGE') AND pid IN (
+WHERE pid <> pg_backend_pid() AND application_name = 'resume_lab'
+AND pg_has_role(usesysid, 'USAGE') AND pid IN (
     SELECT pid FROM pg_locks JOIN pg_class c ON c.oid = relation
     WHERE c.relnamespace = to_regnamespace(:schema) AND database = (
         SELECT oid FROM pg_database WHERE datname = current_database()
@@ -114,10 +115,22 @@ def drop_abandoned(connection: Connection) -> list[str]:
     for name in names:
         if _try_lock(connection, name):
             connection.execute(_END_SESSIONS, {"schema": name})
-            execute(connection, _drop_statement(name))
+            if _drop_unless_in_use(connection, name):
+                dropped.append(name)
             _unlock(connection, name)
-            dropped.append(name)
     return dropped
+
+
+def _drop_unless_in_use(connection: Connection, schema: str) -> bool:
+    """Drop a schema, or leave it to the next experiment if somebody goes on reading it."""
+    limit = sql.SQL("SELECT set_config('lock_timeout', '5s', true); ")  # for these statements only
+    try:
+        execute(connection, limit + _drop_statement(schema))
+    except DatabaseError as error:
+        if not isinstance(error.__cause__, LockNotAvailable):
+            raise
+        return False
+    return True
 
 
 def append(scratch: Scratch, vectors: NDArray[np.float32], *, first_id: int) -> None:

@@ -48,6 +48,13 @@ def test_seeding_takes_about_what_is_said(database: Engine) -> None:
     assert tables + log[0] == pytest.approx(disk.seed_bytes(ROWS, DIM), rel=0.15)
 
 
+def test_a_row_more_takes_the_index_of_all_of_them(database: Engine) -> None:
+    seeding.seed(database, rows=ROWS)
+    built = size_of(database, "ix_chunk_embeddings_embedding")
+    assert disk.seed_bytes(1, DIM) < built / 100
+    assert disk.seed_bytes(1, DIM, present=ROWS) == pytest.approx(built, rel=0.2)
+
+
 @pytest.mark.parametrize("dim", [384, 1000, 1536])
 def test_a_scratch_copy_takes_about_what_is_said(database: Engine, dim: int) -> None:
     vectors = generate("random", ROWS, dim=dim, seed=1)

@@ -54,6 +54,18 @@ def test_a_holder_is_named_with_its_locks_before_a_transaction_that_holds_none(
     assert str(first).startswith(f"pid {locking}: user postgres, application notebook, idle in ")
 
 
+def test_whoever_only_reads_other_tables_is_not_taken_for_who_is_in_the_way(
+    database: Engine, hold: Hold
+) -> None:
+    with database.begin() as connection:
+        connection.execute(sa.text("CREATE TABLE other_app (n integer)"))
+    innocent = hold("SELECT * FROM other_app")
+    reader = hold("SELECT count(*) FROM document_chunks", application="reader")
+    culprit = hold("LOCK TABLE chunk_embeddings IN ACCESS EXCLUSIVE MODE")
+    assert [holder.pid for holder in holders(database)] == [culprit, reader, innocent]
+    assert holders(database)[2].modes is None
+
+
 def test_only_a_few_are_named(database: Engine, hold: Hold) -> None:
     for _ in range(SHOWN + 1):
         hold()

@@ -9,9 +9,17 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Engine
 
 from resume_lab.database.indexes import execute
+from resume_lab.database.role_migration import lacking
 from resume_lab.database.role_rights import find_rights
 from resume_lab.database.roles import OWNER, READER, READS, TABLES, WRITER
-from resume_lab.database.row_security import FORCED, let_read, source_role, taking_back
+from resume_lab.database.row_security import (
+    FORCED,
+    let_read,
+    source_role,
+    state,
+    still_lacking,
+    taking_back,
+)
 from resume_lab.errors import ConfigError, DatabaseError, DataError
 from resume_lab.generation import ask
 from resume_lab.retrieval import search
@@ -200,8 +208,39 @@ def test_the_longest_name_is_kept_whole(secured: Engine) -> None:
 
 
 def test_who_is_not_there_is_said(secured: Engine) -> None:
-    with pytest.raises(DatabaseError, match='role "nobody" does not exist'):
+    with pytest.raises(ConfigError, match="There is no role nobody") as raised:
         let(secured, "nobody", "content")
+    assert raised.value.hint.endswith("CREATE ROLE nobody LOGIN IN ROLE resume_lab_reader;")
+
+
+def test_what_else_is_lacking_is_said(secured: Engine, database: Engine) -> None:
+    run(database, "CREATE ROLE trial_alice LOGIN")
+    try:
+        with secured.connect() as connection:
+            assert still_lacking(connection, READER, "content/") == ()
+            (what,) = still_lacking(connection, "trial_alice", "content")
+            assert what == "It is no reader yet: GRANT resume_lab_reader TO trial_alice;"
+            (what,) = still_lacking(connection, READER, "conten")
+            assert what.startswith("Nothing is stored under conten/ yet")
+            execute(connection, "ALTER TABLE query_logs NO FORCE ROW LEVEL SECURITY")
+            (what,) = still_lacking(connection, READER, "content")
+            assert what.startswith("Row level security is off")
+    finally:
+        run(database, "DROP ROLE trial_alice")
+
+
+def test_what_was_undone_by_hand_is_made_again(secured: Engine) -> None:
+    run(
+        secured,
+        "ALTER TABLE query_logs NO FORCE ROW LEVEL SECURITY",
+        "DROP POLICY resume_lab_read ON document_chunks",
+    )
+    with secured.begin() as connection:
+        for statement in lacking(connection, with_row_security=True).upgrade:
+            execute(connection, statement)
+        assert set(state(connection).values()) == {FORCED}
+    let(secured, READER, "content")
+    assert seen(secured, READER) == (3, 3)
 
 
 # --- how it is asked

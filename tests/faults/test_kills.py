@@ -20,9 +20,11 @@ from sqlalchemy.engine import Engine
 
 from resume_lab import seeding
 from resume_lab.config import project_root
+from resume_lab.database.indexes import execute
 from resume_lab.errors import ExperimentError
 from resume_lab.files import new_draft, replace_file
 from resume_lab.tuning import runs, scratch_copy
+from resume_lab.tuning.scratch import drop_abandoned
 
 from .harness import Fault, cause
 from .lab import Lab
@@ -92,6 +94,13 @@ def test_a_file_that_is_being_replaced_stands_as_it_was(tmp_path: Path) -> None:
     replace_file(target, "new")
     assert target.read_text() == "new"
     assert list(tmp_path.iterdir()) == [target], left
+
+
+def test_a_file_keeps_the_mode_that_it_had(tmp_path: Path) -> None:
+    target = tmp_path / "report.html"
+    target.touch(mode=0o600)
+    replace_file(target, "new")
+    assert target.stat().st_mode & 0o777 == 0o600
 
 
 def test_the_draft_of_a_process_that_goes_on_is_left_alone(tmp_path: Path) -> None:
@@ -193,6 +202,23 @@ def test_a_statement_that_outlives_its_killed_client_does_not_stop_the_next_expe
     found = sa.text("SELECT count(*) FROM pg_namespace WHERE starts_with(nspname, 'lab_scratch_')")
     with database.connect() as connection:
         assert connection.scalar(found) == 0
+
+
+def test_a_backup_that_reads_an_abandoned_copy_is_not_ended(database: Engine) -> None:
+    with database.begin() as connection:
+        execute(
+            connection, "CREATE SCHEMA lab_scratch_dead; CREATE TABLE lab_scratch_dead.items ()"
+        )
+    backup = sa.create_engine(database.url, connect_args={"application_name": "pg_dump"})
+    with backup.connect() as reading:
+        reading.execute(sa.text("SELECT * FROM lab_scratch_dead.items"))
+        impatient = database.execution_options(isolation_level="AUTOCOMMIT")
+        with impatient.connect() as connection:
+            assert drop_abandoned(connection) == []
+        assert reading.scalar(sa.text("SELECT 1")) == 1
+    backup.dispose()
+    with impatient.connect() as connection:
+        assert drop_abandoned(connection) == ["lab_scratch_dead"]
 
 
 # --- the kernel of a notebook

@@ -4,8 +4,8 @@ import pytest
 from sqlalchemy.engine import Engine
 
 from resume_lab.database.role_trial import tried
-from resume_lab.retrieval import route, visible
-from resume_lab.retrieval.visible import measure_visible
+from resume_lab.retrieval import route, row_security_cost
+from resume_lab.retrieval.row_security_cost import measure_visible
 from resume_lab.tuning import Workload
 
 ROWS, LISTS, TARGET = 2_000, 20, 0.9
@@ -40,4 +40,4 @@ def test_all_k_rows_come_back_where_the_index_alone_returns_fewer(
 
 
 def test_the_sources_are_all_rows() -> None:
-    assert sum(visible.SOURCES.values()) == pytest.approx(1)
+    assert sum(row_security_cost.SOURCES.values()) == pytest.approx(1)

@@ -9,7 +9,7 @@ from pandas.io.formats.style import Styler
 
 from resume_lab.report import facts
 from resume_lab.report.tables import Format, frame_table
-from resume_lab.retrieval.visible import Found, VisibleRows
+from resume_lab.retrieval.row_security_cost import Found, VisibleRows
 from resume_lab.tuning.results import WorkloadInfo
 
 FORMATS: dict[str, Format] = {
