@@ -15,7 +15,6 @@ from resume_lab.database.pgvector_version import check_version
 from resume_lab.database.schema import (
     include_object,
     include_object_on,
-    limited_waiting,
     migration_lock,
     standing,
 )
@@ -78,12 +77,14 @@ def run_online() -> None:
         translated_errors(engine),
         migration_lock(engine),
         engine.connect() as connection,
-        limited_waiting(connection),
     ):
         check_version(connection)
         connection.rollback()  # or Alembic would take the transaction for its own
-        # a concurrent build takes minutes, and psycopg2 alone would not notice Ctrl-C
-        interruptible(raw_connection(connection), lambda: run_on(connection))
+        try:
+            # a concurrent build takes minutes, and psycopg2 alone would not notice Ctrl-C
+            interruptible(raw_connection(connection), lambda: run_on(connection))
+        finally:
+            connection.invalidate()  # a migration that fails leaves its settings
 
 
 if context.is_offline_mode():

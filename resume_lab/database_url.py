@@ -182,7 +182,8 @@ def _checked_query(url: sa.URL) -> sa.URL:
             prisma = " (it is Prisma's)" if name == "pgbouncer" else ""
             raise ConfigError(
                 f"DATABASE_URL has the option {name!r}, unknown to PostgreSQL{prisma}.",
-                hint=f"Remove {name}=... from the part after the question mark.",
+                hint=f"Remove {name}=... from the part after the question mark. A setting of the "
+                f"server is written options=-c%20NAME%3DVALUE.",
             )
     url = url.set(query=query)
     try:

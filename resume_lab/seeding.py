@@ -34,7 +34,7 @@ from resume_lab.database.models import (
     ChunkEmbedding,
     DocumentChunk,
 )
-from resume_lab.database.session import set_load_timeouts
+from resume_lab.database.session import lift_statement_timeout
 from resume_lab.errors import ConfigError, SchemaError, leaving
 from resume_lab.given import whole
 from resume_lab.vectors import Kind, load_vectors, stream, unit, validate_vectors
@@ -158,7 +158,7 @@ def _load(
     connection: Connection, model: str, rows: int, batches: Batches, *, progress: bool
 ) -> SeedReport:
     """Do the whole of it in the transaction of `connection`."""
-    set_load_timeouts(connection)
+    lift_statement_timeout(connection)
     _lock(connection)
     present = _present(connection, model)
     if present >= rows:

@@ -18,7 +18,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Session
 
 from resume_lab import seeding
-from resume_lab.database import copy, schema, session
+from resume_lab.database import copy, schema
 from resume_lab.database.indexes import raw_connection
 from resume_lab.database.models import EMBEDDING_DIM, ChunkEmbedding, DocumentChunk
 from resume_lab.database.session import engine_for
@@ -92,13 +92,14 @@ def test_the_same_seed_twice_adds_nothing_and_says_so(database: Engine) -> None:
     "look", ["SELECT count(*) FROM chunk_embeddings", "LOCK TABLE document_chunks"]
 )
 def test_an_open_transaction_elsewhere_is_an_error_and_no_wait_for_ever(
-    database: Engine, look: str, monkeypatch: pytest.MonkeyPatch
+    database: Engine, look: str
 ) -> None:
-    monkeypatch.setattr(session, "LOAD_LOCK_WAIT", "200ms")
+    impatient = engine_for(database.url.update_query_dict({"options": "-c lock_timeout=200ms"}))
     with database.begin() as connection:
         connection.execute(sa.text(look))
         with pytest.raises(SchemaError, match="Another session holds a lock") as raised:
-            seeding.seed(database, rows=5)
+            seeding.seed(impatient, rows=5)
+    impatient.dispose()
     assert "open transaction in a notebook" in raised.value.hint
     assert count(database, "chunk_embeddings") == 0
     assert seeding.seed(database, rows=5).added == 5

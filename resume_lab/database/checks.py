@@ -81,9 +81,14 @@ def _hint(error: sa.exc.SQLAlchemyError) -> str:
         case "42P01" | "42703" | "42704":
             return MIGRATE
         case "42501":
-            return "Grant this role SELECT, INSERT, UPDATE and DELETE on the three tables."
+            return (
+                "Grant this role SELECT, INSERT, UPDATE and DELETE on the three tables; one that "
+                "only searches and asks, such as resume_lab_reader, does without."
+            )
         case "25006":
-            return "The server is read-only: connect to the primary."
+            return (
+                "It is a standby, or default_transaction_read_only is on: connect to the primary."
+            )
     meant = explained(error)
     return (meant and meant.hint) or "Read the server's log for more."
 

@@ -73,8 +73,8 @@ class DataDirectory:
             raise EmbeddedError(
                 f"{self.path} belongs to {owner(self.path)}; the server runs as {user}.",
                 state=UNTOUCHED,
-                hint=f"Give it back: chown -R {user} '{self.path}'. Or set LAB_DIR to a folder of "
-                "your own.",
+                hint=f"Work as {owner(self.path)}, or set LAB_DIR to a folder of your own. If its "
+                f"owner was changed by mistake: chown -R {user} '{self.path}'",
             )
         if stat.S_IMODE(found.st_mode) != stat.S_IRWXU:
             self.path.chmod(stat.S_IRWXU)

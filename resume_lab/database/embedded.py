@@ -36,6 +36,9 @@ from resume_lab.errors import DatabaseError, EmbeddedError
 
 DATABASE = "resume_lab"
 SUPERUSER = "postgres"
+ASTRAY = ("PGSERVICE", "PGOPTIONS", "PGHOSTADDR")
+"""Variables of libpq that lead elsewhere, whatever address is given."""
+
 PORT = "5432"
 """Part of the socket's name only; said, because PGPORT would fill it in."""
 
@@ -216,13 +219,21 @@ class EmbeddedServer:
                     raise EmbeddedError(
                         f"The embedded PostgreSQL does not answer: {said}",
                         state=KEPT,
-                        hint="Run `resume-lab db stop`, then the same command again. If it stays "
-                        f"so, read the end of {self.log_file}.",
+                        hint=self._unanswered_hint(),
                     ) from None
                 time.sleep(0.1)
             else:
                 connection.autocommit = True
                 return connection
+
+    def _unanswered_hint(self) -> str:
+        astray = [name for name in ASTRAY if name in os.environ]
+        if astray:
+            return f"unset {' '.join(astray)} (the driver takes it from the environment)"
+        return (
+            "Run `resume-lab db stop`, then the same command again. If it stays so, read the end "
+            f"of {self.log_file}."
+        )
 
     # --- stopping
 

@@ -42,9 +42,34 @@ _MEANINGS = (
         error=SchemaError,
     ),
     _Meaning(
+        ("42P01",),
+        "The tables are not there yet: {said}",
+        "Run `resume-lab migrate` first.",
+        of='"chunk_embeddings"',
+        error=SchemaError,
+    ),
+    *(
+        _Meaning(
+            ("42501",),
+            "This role may not do this: {said}",
+            "Only an administrator makes roles and grants them (a superuser, or a role with "
+            "CREATEROLE): use one in DATABASE_URL.",
+            of=what,
+            error=SchemaError,
+        )
+        for what in ("create role", "grant role", "drop role", "alter role")
+    ),
+    _Meaning(
         ("42501",),
         "This role may not do this: {said}",
-        "Only the owner of a table may change its indexes: use that role in DATABASE_URL.",
+        "Run it as the role that is named, or as an administrator: DATABASE_URL says as whom.",
+        of="SET ROLE",
+        error=SchemaError,
+    ),
+    _Meaning(
+        ("42501",),
+        "This role may not do this: {said}",
+        "Only the owner of a table may change it or its indexes: use that role in DATABASE_URL.",
         of="must be owner",
         error=SchemaError,
     ),
@@ -72,7 +97,7 @@ _MEANINGS = (
     _Meaning(
         ("42501",),
         "This role may not do this: {said}",
-        "Let the owner grant it, or use the owner's role in DATABASE_URL.",
+        "Use a role in DATABASE_URL that may: `resume-lab roles` shows who may do what.",
         error=SchemaError,
     ),
     _Meaning(

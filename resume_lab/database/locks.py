@@ -33,7 +33,8 @@ FROM pg_stat_activity a LEFT JOIN (
 WHERE a.datname = current_database() AND a.pid <> pg_backend_pid()
     AND coalesce(a.backend_type, 'client backend') = 'client backend'
     AND a.pid IN (SELECT pid FROM pg_locks WHERE granted AND {lock})
-ORDER BY held.modes IS NULL, held.modes = 'AccessShareLock', a.xact_start LIMIT :shown
+ORDER BY held.modes IS NULL, a.pid IN (SELECT pid FROM pg_locks WHERE NOT granted),
+    held.modes = 'AccessShareLock', a.xact_start LIMIT :shown
 """
 _HOLDERS = sa.text(_SESSIONS.format(lock="locktype = 'virtualxid'"))
 _ADVISORY_HOLDERS = sa.text(

@@ -37,9 +37,6 @@ FINDING_MARK = "resume_lab_finding"
 """First key of the JSON in the comment of a tuned index."""
 
 LOCK_TIMEOUT_S = 60.0
-LOCK_WAIT = "30s"
-"""How long a migration waits for a table that another session has locked."""
-
 _LOCK_KEY = 0x7265_6C61_62  # "relab"; any constant that every migrating process shares
 
 
@@ -267,27 +264,6 @@ def migration_lock(engine: Engine, *, timeout_s: float = LOCK_TIMEOUT_S) -> Iter
             yield
         finally:
             connection.execute(sa.text("SELECT pg_advisory_unlock(:key)"), key)
-
-
-@contextlib.contextmanager
-def limited_waiting(connection: Connection) -> Iterator[None]:
-    """Let statements of this connection wait for a lock LOCK_WAIT at most.
-
-    A lock_timeout of the role, the database or the URL (`?options=-c lock_timeout=5s`) goes first.
-    The connection is closed afterwards instead of going back to the pool with this setting.
-    """
-    connection.execute(
-        sa.text(
-            "SELECT set_config('lock_timeout', :wait, false) "
-            "WHERE current_setting('lock_timeout') = '0'"
-        ),
-        {"wait": LOCK_WAIT},
-    )
-    connection.commit()
-    try:
-        yield
-    finally:
-        connection.invalidate()
 
 
 def _config() -> Config:

@@ -28,9 +28,13 @@ _TCP = {
     "tcp_user_timeout": "60000",
 }
 
-LOAD_LOCK_WAIT = "30s"
-"""How long a load waits for a table that another session has locked."""
+LOCK_WAIT = "30s"
+"""How long any statement waits for a table that another session has locked."""
 
+_LIMIT_WAITING = (
+    f"SELECT set_config('lock_timeout', '{LOCK_WAIT}', false) "
+    "WHERE current_setting('lock_timeout') = '0'"
+)
 _REACH_VECTOR = """
 SELECT set_config(
     'search_path', concat_ws(', ', current_setting('search_path'), quote_ident(nspname)), false
@@ -83,7 +87,7 @@ def engine_for(url: sa.URL, **options: Any) -> Engine:
     )
     prepare(engine)
     sa.event.listen(engine, "handle_error", _translate)
-    sa.event.listen(engine, "connect", _reach_vector)
+    sa.event.listen(engine, "connect", _prepare)
     sa.event.listen(engine, "reset", _reset)
     return engine
 
@@ -93,32 +97,25 @@ def session_factory(engine: Engine) -> sessionmaker[Session]:
     return sessionmaker(engine)
 
 
-def set_load_timeouts(connection: Connection) -> None:
-    """Wait LOAD_LOCK_WAIT at most for a lock, but load for as long as it takes: one transaction.
+def lift_statement_timeout(connection: Connection) -> None:
+    """Load for as long as it takes, in this transaction.
 
-    A lock_timeout of the role, the database or the URL goes first. Hosts that end statements after
-    two minutes would end every larger load.
+    Hosts that end statements after two minutes would end every larger load.
     """
     connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
-    connection.execute(
-        sa.text(
-            "SELECT set_config('lock_timeout', :wait, true) "
-            "WHERE current_setting('lock_timeout') = '0'"
-        ),
-        {"wait": LOAD_LOCK_WAIT},
-    )
 
 
-def _reach_vector(connection: RawConnection, _record: Any) -> None:
-    """Add the schema of pgvector to the end of the search path where it is not on it.
+def _prepare(connection: RawConnection, _record: Any) -> None:
+    """Wait LOCK_WAIT at most for a lock, and reach pgvector where it is not on the search path.
 
-    Supabase keeps extensions in a schema of their own, and a role that is not Supabase's own does
-    not see it. Behind a transaction pooler the addition is lost: there the role needs the path.
+    A lock_timeout of the role, the database or the URL goes first. Supabase keeps extensions in a
+    schema of their own, and a role that is not Supabase's own does not see it. Behind a transaction
+    pooler both are lost: there the role needs them.
     """
     before = connection.autocommit
     connection.autocommit = True  # or a rollback would undo it
     with connection.cursor() as cursor:
-        cursor.execute(_REACH_VECTOR)
+        cursor.execute(f"{_LIMIT_WAITING}; {_REACH_VECTOR}")
     connection.autocommit = before
 
 

@@ -156,6 +156,8 @@ def _timeout_hint(settings: Settings) -> str:
 def _explained_status(status: int, said: str) -> tuple[str, str]:
     if status in _REFUSALS:
         did, hint = _REFUSALS[status]
+    elif status in (405, 501):
+        did, hint = "failed", "What answers there speaks another protocol: check OPENAI_BASE_URL."
     elif status >= 500:
         did, hint = "failed", "Try again later."
     elif status < 400:

@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 from resume_lab.database import copy
 from resume_lab.database.indexes import raw_connection
 from resume_lab.database.models import CHUNK_COLUMNS, EMBEDDING_COLUMNS, EMBEDDING_DIM
-from resume_lab.database.session import set_load_timeouts
+from resume_lab.database.session import lift_statement_timeout
 from resume_lab.ingestion.prepare import PreparedFile
 
 Vectors = Mapping[str, NDArray[np.float32]]
@@ -195,7 +195,7 @@ def write(
 
 
 def _lock(connection: Connection) -> None:
-    set_load_timeouts(connection)
+    lift_statement_timeout(connection)
     connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
 
 

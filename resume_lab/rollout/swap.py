@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from resume_lab.database.indexes import MIB, literal, quoted
-from resume_lab.database.schema import LAB_PREFIX, LOCK_WAIT
+from resume_lab.database.schema import LAB_PREFIX
+from resume_lab.database.session import LOCK_WAIT
 from resume_lab.rollout.finding import Finding, StandingIndex
 from resume_lab.tuning import advice
 from resume_lab.tuning.results import TableInfo, WorkloadInfo

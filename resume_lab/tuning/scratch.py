@@ -22,6 +22,7 @@ from resume_lab.database import copy
 from resume_lab.database.disk import check_space, scratch_bytes
 from resume_lab.database.indexes import execute, quoted, raw_connection
 from resume_lab.database.interrupt import interruptible
+from resume_lab.database.roles import OWNER, READER, WRITER
 from resume_lab.database.schema import LAB_PREFIX
 from resume_lab.errors import DatabaseError
 from resume_lab.given import Choice
@@ -198,7 +199,9 @@ def _create(connection: Connection, statement: sql.Composed) -> None:
         database, role = (quoted(n) if n else "..." for n in (url.database, url.username))
         raise DatabaseError(
             "This role may not create a schema, which experiments need for their copy.",
-            hint=f"Let the owner run: GRANT CREATE ON DATABASE {database} TO {role};",
+            hint=f"Use {OWNER} in DATABASE_URL."
+            if url.username in (READER, WRITER)
+            else f"Let the owner run: GRANT CREATE ON DATABASE {database} TO {role};",
         ) from None
 
 

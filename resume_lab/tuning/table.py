@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection, Engine
 
 from resume_lab.database.indexes import raw_connection
 from resume_lab.database.interrupt import interruptible
-from resume_lab.database.schema import LOCK_WAIT
+from resume_lab.database.session import LOCK_WAIT
 from resume_lab.database.vector_column import (
     UNCHANGED,
     VectorColumn,

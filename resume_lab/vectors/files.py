@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from resume_lab.errors import DataError
 
+_MAGIC = b"\x93NUMPY"
 _NAMES = ("embedding", "embeddings", "vector", "vectors")
 
 _Numbers = NDArray[np.number[Any]]
@@ -124,7 +125,8 @@ def _read_npy(file: Path) -> NDArray[Any]:
     try:
         loaded = np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise _unreadable(file, "an array of numbers saved by numpy.save", error) from error
+        permitted = "an array of numbers saved by numpy.save"
+        raise _unreadable(file, permitted, _why(file, error)) from error
     if not isinstance(loaded, np.ndarray):
         raise DataError(f"{file} is an archive of arrays; permitted: one array, or suffix .npz.")
     return loaded
@@ -204,7 +206,18 @@ def _only(names: list[str], what: str, file: Path) -> str:
     return named[0]
 
 
-def _unreadable(file: Path, permitted: str, error: Exception) -> DataError:
+def _why(file: Path, error: Exception) -> str:
+    """Return why a .npy file cannot be read; NumPy would speak of pickles and of mmap."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    with file.open("rb") as opened:
+        start = opened.read(len(_MAGIC))
+    if not start:
+        return "it is empty"
+    return "it is damaged or cut off" if start == _MAGIC else "it is no .npy file"
+
+
+def _unreadable(file: Path, permitted: str, error: object) -> DataError:
     return DataError(f"{file} cannot be read: {error}; permitted: {permitted}.")
 
 

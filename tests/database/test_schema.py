@@ -205,7 +205,7 @@ def test_migrating_changes_no_setting_of_the_engines_connections(database: Engin
         connection.execute(sa.text("SELECT 1"))
     schema.check(database)
     with database.connect() as connection:
-        assert connection.scalar(sa.text("SHOW lock_timeout")) == "0"
+        assert connection.scalar(sa.text("SHOW lock_timeout")) == "30s"
 
 
 # --- several at once
@@ -257,11 +257,13 @@ def test_a_table_locked_by_another_session_is_an_error_and_no_wait_for_ever(
     impatient.dispose()
 
 
-def test_a_migration_waits_for_half_a_minute_where_nothing_else_is_set(database: Engine) -> None:
-    with database.connect() as connection, schema.limited_waiting(connection):
-        assert connection.scalar(sa.text("SHOW lock_timeout")) == "30s"
+def test_a_statement_waits_for_half_a_minute_where_nothing_else_is_set(database: Engine) -> None:
     with database.connect() as connection:
-        assert connection.scalar(sa.text("SHOW lock_timeout")) == "0"
+        assert connection.scalar(sa.text("SHOW lock_timeout")) == "30s"
+    told = engine_for(database.url.update_query_dict({"options": "-c lock_timeout=7s"}))
+    with told.connect() as connection:
+        assert connection.scalar(sa.text("SHOW lock_timeout")) == "7s"
+    told.dispose()
 
 
 # --- servers that refuse
