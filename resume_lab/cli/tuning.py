@@ -24,7 +24,7 @@ from resume_lab.cli.sources import (
 from resume_lab.config import Settings
 from resume_lab.database import IVFFlat, open_engine
 from resume_lab.database.extension import ensure_extension
-from resume_lab.errors import ConfigError, DataError, LabError
+from resume_lab.errors import ConfigError, DataError, ExperimentError, LabError
 from resume_lab.files import replace_file
 from resume_lab.tuning import (
     Recommendation,
@@ -203,6 +203,8 @@ def tune_command(
         run = runs.start(folder, label=workload.source, options=options)
     try:
         result = _tuned(engine, workload, asked, run)
+    except ExperimentError:  # what cannot be run as asked is not to be gone on with
+        raise
     except (KeyboardInterrupt, LabError, SQLAlchemyError):
         say(f"\nTo go on: resume-lab tune --resume {run.name}", err=True)
         raise

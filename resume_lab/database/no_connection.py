@@ -328,4 +328,4 @@ def _of_the_environment(url: sa.URL) -> str:
     ]
     if not names:
         return ""
-    return f" What DATABASE_URL leaves out is taken from the environment: {', '.join(names)}."
+    return f"\nWhat DATABASE_URL leaves out is taken from the environment: {', '.join(names)}."

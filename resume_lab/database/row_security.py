@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from resume_lab.database.indexes import MAX_NAME_BYTES, execute, quoted
-from resume_lab.database.roles import OWNER, READER, READS, TABLES, WRITER
+from resume_lab.database.roles import OWNER, READER, READS, ROLES, TABLES, WRITER
 from resume_lab.errors import ConfigError
 
 OFF, ON, FORCED = "off", "on", "forced"
@@ -103,11 +103,13 @@ def let_read(connection: Connection, role: str, source: str) -> tuple[str, ...]:
     name = source_role(source)
     _check_name(role)
     if not _is_role(connection, role):
+        make = f"CREATE ROLE {quoted(role)} LOGIN IN ROLE {READER};"
         raise ConfigError(
             f"There is no role {role}.",
             state="Nothing was changed.",
-            hint="Correct the name, or make it: "
-            f"CREATE ROLE {quoted(role)} LOGIN IN ROLE {READER};",
+            hint="Run `resume-lab roles --write`, then `resume-lab migrate`."
+            if role in ROLES
+            else f"Correct the name, or make it: {make}",
         )
     made = () if _is_role(connection, name) else (f"CREATE ROLE {quoted(name)} NOLOGIN",)
     statements = (*made, f"GRANT {quoted(name)} TO {quoted(role)}")

@@ -113,7 +113,7 @@ def checked(index: IVFFlat, probes: Sequence[int], workload: Workload) -> list[i
     if index.lists > rows:
         raise ExperimentError(
             f"lists is {index.lists}, but there are only {rows:,} rows.",
-            hint=f"Take at most rows / 50 = {max(1, rows // 50)}.",
+            hint=f"Take fewer; rows / 50 = {max(1, rows // 50)} keeps 50 rows in each list.",
         )
     for value in probes:
         if not 1 <= value <= index.lists:
