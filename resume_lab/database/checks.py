@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from resume_lab.database import schema
 from resume_lab.database.base import Base
-from resume_lab.database.failures import explained
+from resume_lab.database.failures import INSTALL_PGVECTOR, NO_PGVECTOR, explained
 from resume_lab.database.indexes import quoted, raw_connection
 from resume_lab.database.models import EMBEDDING_DIM, ChunkEmbedding, DocumentChunk, QueryLog
 from resume_lab.database.pgvector_version import check_version
@@ -38,7 +38,10 @@ def verify(engine: Engine) -> Verification:
             checks = [Check("connection", True, _ms_since(start), _address(connection))]
             transaction = connection.begin()
             try:
-                checks += [_run(connection, name, check) for name, check in _CHECKS.items()]
+                for name, check in _CHECKS.items():
+                    checks.append(_run(connection, name, check))
+                    if checks[-1].hint == INSTALL_PGVECTOR:
+                        break  # all the rest needs it
             finally:
                 transaction.rollback()
     except LabError as error:
@@ -107,6 +110,9 @@ def _extension(connection: Connection) -> str:
         )
     ).one_or_none()
     if row is None:
+        available = "SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'vector')"
+        if not connection.scalar(sa.text(available)):
+            raise CheckFailed(NO_PGVECTOR, hint=INSTALL_PGVECTOR)
         raise CheckFailed("The extension vector is not there.", hint=MIGRATE)
     check_version(connection)
     return f"pgvector {row.extversion} in schema {row.nspname}"

@@ -17,6 +17,11 @@ ENDED = ("57P", "08")
 """SQLSTATEs of a connection that the server, or the way to it, has ended."""
 
 AGAIN = "Run the same command again."
+NO_PGVECTOR = "pgvector is not installed on this server."
+INSTALL_PGVECTOR = (
+    "Install it there (Debian: postgresql-<major>-pgvector; Supabase, RDS and others "
+    "carry it), or unset DATABASE_URL to use the embedded PostgreSQL."
+)
 _LOCKED_OUT = "55P03"
 
 
@@ -35,9 +40,8 @@ class _Meaning:
 _MEANINGS = (
     _Meaning(
         ("0A000", "58P01", "22023"),
-        "pgvector is not installed on this server.",
-        "Install it there (Debian: postgresql-<major>-pgvector; Supabase, RDS and others "
-        "carry it), or unset DATABASE_URL to use the embedded PostgreSQL.",
+        NO_PGVECTOR,
+        INSTALL_PGVECTOR,
         of="extension",
         error=SchemaError,
     ),

@@ -90,5 +90,6 @@ def test_a_server_without_it_is_told_what_to_install(without_pgvector: Engine) -
         assert "postgresql-<major>-pgvector" in raised.value.hint
     assert schema.current(without_pgvector) is None
     wrong = {check.name: check for check in verify(without_pgvector).checks if not check.passed}
-    assert wrong["extension"].detail == "The extension vector is not there."
-    assert "server" not in wrong
+    assert list(wrong) == ["extension"]
+    assert wrong["extension"].detail == "pgvector is not installed on this server."
+    assert "postgresql-<major>-pgvector" in wrong["extension"].hint
