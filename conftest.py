@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -20,6 +21,8 @@ NOTEBOOK_QUERIES = "160"
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts it behind an &
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     lab_dir = tempfile.mkdtemp(prefix="lab-")
     for name in Settings.model_fields:  # nothing of the user's is used, least of all a key
         os.environ.pop(name.upper(), None)
